@@ -1,0 +1,1 @@
+typedef int capability_pending;

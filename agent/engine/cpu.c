@@ -1,0 +1,1 @@
+typedef int cpu_pending;

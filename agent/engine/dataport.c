@@ -1,0 +1,1 @@
+typedef int dataport_pending;

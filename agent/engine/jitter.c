@@ -1,0 +1,1 @@
+typedef int jitter_pending;

@@ -1,0 +1,60 @@
+#ifndef MESHPERF_LIGHT_H
+#define MESHPERF_LIGHT_H
+
+// Light probes: few small datagrams to many peers at once, all from one thread. No handshake; each
+// datagram carries a MAC, and an answer is never longer than its question. Four stamps as in STAMP
+// (RFC 8762): RTT = (t4 - t1) - (t3 - t2), with kernel stamps where the kernel gives them, so that
+// wake-ups drop out. Probe spacing is random (RFC 3432, uniform in [0.5, 1.5] of the mean).
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dataport.h"
+#include "probe.h"
+#include "testspec.h"
+#include "ticket.h"
+
+#define LIGHT_SIZE 96      // bytes of a probe and of its answer, UDP payload
+#define LIGHT_ASK 32       // first byte after the magic, beside enum ticket_message and control_type
+#define LIGHT_REPLY 33
+
+struct light_peer {
+    struct ticket_keys keys;
+    char local_address[PROBE_ADDRESS_SIZE];
+    char peer_address[PROBE_ADDRESS_SIZE];
+    uint16_t peer_port;
+};
+
+struct light_outcome {
+    enum probe_outcome outcome;
+    char reason[PROBE_TEXT_SIZE];
+    uint64_t sent, received, duplicate, reordered;
+    double duration_s;
+    struct probe_distribution rtt;
+    double jitter_s;               // mean |D| of consecutive round trips
+    unsigned flows, family;
+    double worst_flow_p50_s, best_flow_p50_s;
+    struct probe_distribution pdv_forward, pdv_backward;  // one-way, skew removed (lower hull)
+};
+
+struct light_summary {
+    char stamps[PROBE_TEXT_SIZE];  // where the four stamps came from
+    struct probe_load load;
+};
+
+// Probes all peers at once for spec->duration_ns at spec->probe_rate each, over spec->flows source
+// ports, and then waits max(1 s, 4 * largest RTT) for stragglers if any are missing. Blocks;
+// readable stop_fd ends it early with what there is (outcome PROBE_STOPPED).
+void light_run(const struct testspec *spec, const struct light_peer *peers, size_t count,
+    int stop_fd, struct light_outcome *outcomes, struct light_summary *summary);
+
+// Pure: checks a question and writes its answer. For the data port's thread. `t2_ns` is the kernel's
+// receive stamp (CLOCK_REALTIME), or the user's where there is none (kernel_stamp false).
+// Returns the answer's size (LIGHT_SIZE) or 0 if it must be ignored.
+size_t light_answer(const struct ticket_keys *keys, const uint8_t *question, size_t size,
+    int64_t t2_ns, bool kernel_stamp, uint8_t answer[LIGHT_SIZE]);
+// The test id in a light datagram, or NULL if it is none.
+const uint8_t *light_peek(const uint8_t *bytes, size_t size);
+
+#endif

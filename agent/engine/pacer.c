@@ -1,0 +1,1 @@
+typedef int pacer_pending;

@@ -1,0 +1,1 @@
+typedef int probe_pending;

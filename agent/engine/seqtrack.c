@@ -1,0 +1,1 @@
+typedef int seqtrack_pending;

@@ -1,0 +1,1 @@
+typedef int tcp_pending;

@@ -1,0 +1,1 @@
+typedef int tcpinfo_pending;

@@ -1,0 +1,1 @@
+typedef int udp_pending;

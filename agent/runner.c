@@ -1,0 +1,1 @@
+typedef int runner_pending;

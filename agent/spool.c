@@ -1,0 +1,1 @@
+typedef int spool_pending;

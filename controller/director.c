@@ -1,0 +1,1 @@
+typedef int director_pending;

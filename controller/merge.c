@@ -1,0 +1,1 @@
+typedef int merge_pending;

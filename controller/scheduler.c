@@ -1,0 +1,1 @@
+typedef int scheduler_pending;

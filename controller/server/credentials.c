@@ -1,0 +1,1 @@
+typedef int credentials_pending;

@@ -1,0 +1,1 @@
+typedef int zap_pending;

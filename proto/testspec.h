@@ -1,0 +1,72 @@
+#ifndef MESHPERF_TESTSPEC_H
+#define MESHPERF_TESTSPEC_H
+
+// What one test is: the plain struct that the engine takes, with defaults and limits. The wire form
+// is Mp__TestSpec; conversion checks every limit, so a struct that came through testspec_from_wire
+// (or passed testspec_check) is within them.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "meshperf.pb-c.h"
+
+enum test_kind {
+    TEST_TCP = 1, TEST_UDP = 2, TEST_SCTP = 3, TEST_LATENCY = 4, TEST_PATH = 5, TEST_PORT = 6
+};
+
+#define TEST_KIND_MAX 6
+
+#define TESTSPEC_DURATION_MIN_NS INT64_C(100000000)          // 100 ms
+#define TESTSPEC_DURATION_MAX_NS INT64_C(86400000000000)     // 24 h
+#define TESTSPEC_INTERVAL_MIN_NS INT64_C(10000000)           // 10 ms
+#define TESTSPEC_INTERVALS_MAX 3600                          // a longer test widens its interval
+#define TESTSPEC_PARALLEL_MAX 128
+#define TESTSPEC_LENGTH_MIN 32
+#define TESTSPEC_LENGTH_MAX 65000
+#define TESTSPEC_LENGTH_DEFAULT 1400
+#define TESTSPEC_UDP_BITRATE_DEFAULT UINT64_C(1000000)
+#define TESTSPEC_FLOWS_DEFAULT 16
+#define TESTSPEC_FLOWS_MAX 256
+#define TESTSPEC_CONGESTION_SIZE 16
+
+// Zero means "not given" where a default or "unlimited" exists, except omit.
+struct testspec {
+    enum test_kind kind;
+    int64_t duration_ns;
+    int64_t omit_ns;        // -1: detect the end of slow start (tcp, sctp)
+    int64_t interval_ns;
+    unsigned parallel;      // at least 1
+    uint64_t bitrate_bps;   // 0: unlimited (tcp) ; udp always has one unless bitrate_max
+    bool bitrate_max;
+    unsigned length;        // udp payload, 0: default by path MTU
+    unsigned window;        // socket buffers in bytes, 0: the kernel's
+    unsigned family;        // 4, 6 or 0
+    int dscp;               // 0..63, -1: not given
+    char congestion[TESTSPEC_CONGESTION_SIZE];
+    unsigned mss;
+    bool reverse_connect;
+    bool bidir;
+    unsigned flows;         // latency
+    double probe_rate;      // latency, probes a second; 0: the planner's choice
+};
+
+const char *test_kind_name(enum test_kind kind);             // "tcp"
+bool test_kind_parse(const char *word, enum test_kind *kind);
+bool test_kind_is_bandwidth(enum test_kind kind);
+
+void testspec_defaults(enum test_kind kind, struct testspec *spec);
+
+// 0, or MESH_E_RANGE with a sentence in `error` (at least 256 bytes) that names the limit.
+int testspec_check(const struct testspec *spec, char *error) __attribute__((warn_unused_result));
+int testspec_from_wire(const Mp__TestSpec *wire, struct testspec *spec, char *error)
+    __attribute__((warn_unused_result));
+// Fills `wire`, which must be initialised; it borrows spec->congestion for as long as it is used.
+void testspec_to_wire(const struct testspec *spec, Mp__TestSpec *wire);
+
+// Longest omitted time: the stated one, or for a detected slow start min(1 s, duration / 2).
+int64_t testspec_omit_max_ns(const struct testspec *spec);
+// A test that states its rate (so that it may share a machine): udp without -b max, or any -b.
+bool testspec_rate_stated(const struct testspec *spec);
+
+#endif
