@@ -1,0 +1,53 @@
+// Fifty agents on one machine: all 2,450 directed pairs, every cell ok.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mesh.h"
+#include "meshtest.h"
+
+#define AGENTS 50
+
+static void fifty_agents_are_measured_without_a_gap(void **state)
+{
+    (void) state;
+    char *topology = mesh_topology_plain(AGENTS);
+    mesh_t *mesh = mesh_up(topology, "");
+    free(topology);
+    struct outcome idle = mesh_shell(mesh, 20,
+        "for p in $DIR/agents/*/pid; do $LAB exec ctl awk '/VmRSS/ {print $2}' "
+        "/proc/$(cat $p)/status; done | sort -n | tail -1");
+    printf("# largest idle agent: %s KiB resident\n", strtok(idle.out, "\n"));
+    int status;
+    json_t *run = mesh_json(mesh, &status, 380, "run udp latency -b 1M -t 1s");
+    size_t wrong = count_cells(run, NULL) - count_cells(run, "ok");
+    if (status != 0 || wrong) {
+        size_t index;
+        json_t *cell;
+        json_array_foreach (json_object_get(run, "cells"), index, cell)
+            if (strcmp(text_at(cell, "state"), "ok") != 0 && wrong-- < 10)
+                fprintf(stderr, "%s %s > %s: %s: %s\n", text_at(cell, "test"),
+                    text_at(cell, "from"), text_at(cell, "to"), text_at(cell, "state"),
+                    text_at(cell, "reason"));
+        fail_msg("status %d", status);
+    }
+    assert_int_equal(count_cells(run, "ok"), 2 * AGENTS * (AGENTS - 1));
+    char *summary = json_dumps(json_object_get(run, "run"), JSON_COMPACT);
+    printf("# %s\n", summary);
+    free(summary);
+    json_decref(run);
+    struct outcome status_now = mesh_meshperf(mesh, 10, "doctor -o json");
+    printf("# %s\n", status_now.out);
+    outcome_release(&status_now);
+    outcome_release(&idle);
+    mesh_down(&mesh);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fifty_agents_are_measured_without_a_gap),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
