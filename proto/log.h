@@ -8,6 +8,11 @@
 
 #include <stdbool.h>
 
+// CZMQ includes this too, and its macros would replace our levels.
+#include <syslog.h>
+#undef LOG_INFO
+#undef LOG_DEBUG
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_TEXT, LOG_JSON };
 

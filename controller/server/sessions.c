@@ -1,0 +1,526 @@
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "errors.h"
+#include "log.h"
+#include "server_parts.h"
+
+#define SWEEP_NS (500 * NS_PER_MS)
+#define LEASE_NS (SERVER_LEASE_MS * NS_PER_MS)
+#define NEWCOMER_WAIT_NS (2 * NS_PER_S)
+#define HELLO_RATE 200
+#define RETRY_MIN_MS 500
+#define RETRY_SPREAD_MS 4500
+
+// ------------------------------------------------------------------------------------- talking
+
+static void session_send(struct server *self, struct session *session, Mp__Envelope *envelope)
+{
+    struct peer *peer = gateway_find(self->gateway, &session->peer);
+    if (!peer)
+        return;
+    envelope->has_session = true;
+    envelope->session.data = session->id;
+    envelope->session.len = ID_SIZE;
+    (void)!server_send(self, peer, envelope);
+}
+
+static void say_no_session(struct server *self, struct peer *peer, const char *text)
+{
+    Mp__NoSession no_session = MP__NO_SESSION__INIT;
+    no_session.text = (char *)text;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_NO_SESSION;
+    envelope.no_session = &no_session;
+    (void)!server_send(self, peer, &envelope);
+}
+
+static void say_retry_after(struct server *self, struct peer *peer)
+{
+    Mp__RetryAfter retry = MP__RETRY_AFTER__INIT;
+    retry.delay_ms = RETRY_MIN_MS + randombytes_uniform(RETRY_SPREAD_MS);
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_RETRY_AFTER;
+    envelope.retry_after = &retry;
+    (void)!server_send(self, peer, &envelope);
+}
+
+static void say_stop(struct server *self, struct session *session, ProtobufCBinaryData test_id)
+{
+    Mp__Stop stop = MP__STOP__INIT;
+    stop.test_id = test_id;
+    stop.reason = (char *)"the controller was restarted";
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_STOP;
+    envelope.stop = &stop;
+    session_send(self, session, &envelope);
+}
+
+void sessions_acknowledge(struct server *self)
+{
+    for (struct member *member; (member = zlistx_first(self->acks));) {
+        zlistx_detach(self->acks, zlistx_cursor(self->acks));
+        member->ack_due = false;
+        if (!member->session)
+            continue;
+        Mp__ResultAck ack = MP__RESULT_ACK__INIT;
+        ack.sequence = member->sequences.acknowledged;
+        Mp__Envelope envelope = MP__ENVELOPE__INIT;
+        envelope.body_case = MP__ENVELOPE__BODY_RESULT_ACK;
+        envelope.result_ack = &ack;
+        session_send(self, member->session, &envelope);
+    }
+}
+
+// ----------------------------------------------------------------------------- beginning and
+// ending
+
+static void session_free(struct server *self, struct session *session)
+{
+    struct peer *peer = gateway_find(self->gateway, &session->peer);
+    if (peer && peer->session == session)
+        peer->session = NULL;
+    session->member->session = NULL;
+    free(session);
+}
+
+void session_end(struct server *self, struct session *session, const char *reason)
+{
+    struct member *member = session->member;
+    struct agent *agent = registry_by_id(self->registry, member->agent_id);
+    log_warn("%s is lost: %s", agent->name, reason);
+    session_free(self, session);
+    agent->lost_mono_ns = clock_mono(self->clock);
+    agent->running = 0;
+    director_agent_lost(self->director, member->agent_id);
+}
+
+// A cut connection ends its session at once. One that merely broke may come back within the lease.
+void session_peer_gone(struct server *self, struct peer *peer, const char *reason)
+{
+    struct session *session = peer->session;
+    peer->session = NULL;
+    if (!session)
+        return;
+    session->connected = false;
+    if (strcmp(reason, "its connection ended") == 0)
+        return;
+    session_end(self, session, reason);
+}
+
+void newcomer_drop(struct server *self, struct member *member)
+{
+    struct newcomer *newcomer = member->newcomer;
+    if (!newcomer)
+        return;
+    timers_cancel(self->timers, &newcomer->timer);
+    mp__hello__free_unpacked(newcomer->hello, NULL);
+    free(newcomer);
+    member->newcomer = NULL;
+}
+
+void sessions_sweep(void *server, int64_t now_mono_ns)
+{
+    struct server *self = server;
+    for (struct agent *agent = registry_next(self->registry, 0); agent;
+         agent = registry_next(self->registry, agent->id)) {
+        struct member *member = server_member(self, agent->id);
+        if (!member || !member->session || now_mono_ns - agent->seen_mono_ns < LEASE_NS)
+            continue;
+        char reason[96];
+        snprintf(reason, sizeof reason, "nothing was heard for %.1f s",
+            (double)(now_mono_ns - agent->seen_mono_ns) / NS_PER_S);
+        session_end(self, member->session, reason);
+    }
+    timers_after(self->timers, timers_jitter(SWEEP_NS, SWEEP_NS / 10), sessions_sweep, self);
+}
+
+static void welcome(struct server *self, struct member *member, struct agent *agent)
+{
+    Mp__Welcome welcome = MP__WELCOME__INIT;
+    welcome.epoch = self->epoch;
+    welcome.session.data = member->session->id;
+    welcome.session.len = ID_SIZE;
+    welcome.heartbeat_ms = SERVER_HEARTBEAT_MS;
+    welcome.lease_ms = SERVER_LEASE_MS;
+    welcome.name = agent->name;
+    welcome.version = PROTO_VERSION;
+    welcome.acknowledged = member->sequences.based ? member->sequences.acknowledged : 0;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_WELCOME;
+    envelope.welcome = &welcome;
+    session_send(self, member->session, &envelope);
+}
+
+// The part of a HELLO that is worth keeping, packed from values that were checked; nothing that the
+// peer sent beyond them is stored. Empty on failure.
+static uint8_t *hello_pack(const Mp__Hello *hello, size_t *size)
+{
+    static const uint8_t nobody[ID_SIZE];
+    Mp__Hello known = *hello;
+    Mp__Capabilities capabilities = *hello->capabilities;
+    known.base.n_unknown_fields = capabilities.base.n_unknown_fields = 0;
+    known.base.unknown_fields = capabilities.base.unknown_fields = NULL;
+    known.capabilities = &capabilities;
+    known.instance.data = (uint8_t *)nobody;
+    known.wall_ns = 0;
+    known.n_running = 0;
+    known.n_labels = 0; // they are stored by themselves
+    *size = mp__hello__get_packed_size(&known);
+    uint8_t *bytes = zmalloc(*size + 1);
+    mp__hello__pack(&known, bytes);
+    return bytes;
+}
+
+static bool labels_equal(const struct member *member, Mp__Label *const *labels, size_t count)
+{
+    if (member->label_count[LABELS_OWN] != count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(member->labels[LABELS_OWN][i].key, labels[i]->key) != 0 ||
+            strcmp(member->labels[LABELS_OWN][i].value, labels[i]->value) != 0)
+            return false;
+    return true;
+}
+
+// Takes over what the HELLO says; written only when it differs, for a thousand may return at once.
+static void member_update(
+    struct server *self, struct member *member, struct agent *agent, const Mp__Hello *hello)
+{
+    size_t size;
+    uint8_t *bytes = hello_pack(hello, &size);
+    bool same = size == member->hello_size && memcmp(bytes, member->hello, size) == 0 &&
+                labels_equal(member, hello->labels, hello->n_labels);
+    if (same) {
+        free(bytes);
+    } else {
+        free(member->hello);
+        member->hello = bytes;
+        member->hello_size = size;
+        member_set_labels(member, LABELS_OWN, hello->labels, hello->n_labels);
+        member_apply_labels(self, member, agent);
+        member_persist(self, member, NULL, NULL);
+    }
+    if (!same || !agent->capabilities)
+        agent_apply_hello(agent, hello);
+}
+
+static void session_begin(
+    struct server *self, struct peer *peer, struct agent *agent, const Mp__Hello *hello)
+{
+    struct member *member = server_member(self, agent->id);
+    bool fresh =
+        !member->instance_known || memcmp(member->instance, hello->instance.data, ID_SIZE) != 0;
+    bool stale = !member->instance_known; // what it runs was begun by an earlier life of ours
+    if (member->session)
+        session_free(self, member->session);
+    if (fresh)
+        sequences_reset(&member->sequences);
+    memcpy(member->instance, hello->instance.data, ID_SIZE);
+    member->instance_known = true;
+
+    struct session *session = zmalloc(sizeof *session);
+    session->member = member;
+    session->peer = peer->ref;
+    session->connected = true;
+    session->since_wall_ns = clock_wall(self->clock);
+    randombytes_buf(session->id, ID_SIZE);
+    const char *hostname = hello->capabilities->hostname;
+    snprintf(session->host, sizeof session->host, "%s%s%.64s%s", peer->address,
+        hostname ? " (" : "", hostname ? hostname : "", hostname ? ")" : "");
+    member->session = session;
+    peer->session = session;
+
+    member_update(self, member, agent, hello);
+    agent->clock_offset_s = (double)(hello->wall_ns - clock_wall(self->clock)) / NS_PER_S;
+    agent->seen_mono_ns = clock_mono(self->clock);
+    agent->seen_wall_ns = session->since_wall_ns;
+    agent->lost_mono_ns = 0;
+    agent->running = (uint32_t)hello->n_running;
+    welcome(self, member, agent);
+    for (size_t i = 0; stale && i < hello->n_running; i++)
+        say_stop(self, session, hello->running[i]);
+    log_info("%s registered from %s (meshperf %s)%s", agent->name, session->host, agent->software,
+        fresh ? "" : ", again");
+    director_agent_up(self->director, agent->id, fresh);
+}
+
+// --------------------------------------------------------------------------- two with the same key
+
+static void newcomer_refuse(struct server *self, struct member *member)
+{
+    struct agent *agent = registry_by_id(self->registry, member->agent_id);
+    struct peer *peer = gateway_find(self->gateway, &member->newcomer->peer);
+    char since[CLOCK_ISO_SIZE];
+    clock_iso8601(member->session->since_wall_ns, since);
+    if (peer) {
+        server_complain(self, "%s: a second process at %s uses the identity that %s has in use",
+            agent->name, peer->address, member->session->host);
+        server_refuse(self, peer, MP__REFUSED__CODE__IDENTITY_IN_USE,
+            "this identity is in use by %s since %s", member->session->host, since);
+    }
+    newcomer_drop(self, member);
+}
+
+static void newcomer_admit(void *arg, int64_t now_mono_ns)
+{
+    (void)now_mono_ns;
+    struct member *member = arg;
+    struct server *self = member->server;
+    struct newcomer *newcomer = member->newcomer;
+    struct agent *agent = registry_by_id(self->registry, member->agent_id);
+    struct peer *peer = gateway_find(self->gateway, &newcomer->peer);
+    newcomer->timer = 0;
+    if (peer)
+        session_begin(self, peer, agent, newcomer->hello);
+    newcomer_drop(self, member);
+}
+
+// Asks the present process whether it is alive. False if it certainly is not.
+static bool newcomer_hold(
+    struct server *self, struct member *member, struct peer *peer, const Mp__Hello *hello)
+{
+    struct peer *present = gateway_find(self->gateway, &member->session->peer);
+    if (!present)
+        return false;
+    uint64_t nonce;
+    randombytes_buf(&nonce, sizeof nonce);
+    Mp__Ping ping = MP__PING__INIT;
+    ping.nonce = nonce;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_PING;
+    envelope.ping = &ping;
+    envelope.has_session = true;
+    envelope.session.data = member->session->id;
+    envelope.session.len = ID_SIZE;
+    if (server_send(self, present, &envelope) != 0)
+        return false;
+    struct newcomer *newcomer = zmalloc(sizeof *newcomer);
+    newcomer->peer = peer->ref;
+    newcomer->hello = (Mp__Hello *)wire_copy(&hello->base);
+    newcomer->nonce = nonce;
+    newcomer->timer = timers_after(self->timers, NEWCOMER_WAIT_NS, newcomer_admit, member);
+    member->newcomer = newcomer;
+    return true;
+}
+
+// ------------------------------------------------------------------------------------- handlers
+
+// What a handler gets: the agent that speaks, its part here, and its session (NULL for HELLO).
+struct speaker {
+    struct server *server;
+    struct peer *peer;
+    struct agent *agent;
+    struct member *member;
+};
+
+typedef void agent_handler(const struct speaker *speaker, Mp__Envelope *message);
+
+static void on_hello(const struct speaker *who, Mp__Envelope *message)
+{
+    struct server *self = who->server;
+    const Mp__Hello *hello = message->hello;
+    if (hello->version_min > PROTO_VERSION || hello->version_max < PROTO_VERSION_MIN) {
+        server_complain(self, "%s: speaks protocol versions %u to %u, and this controller %d to %d",
+            who->agent->name, hello->version_min, hello->version_max, PROTO_VERSION_MIN,
+            PROTO_VERSION);
+        server_refuse(self, who->peer, MP__REFUSED__CODE__VERSION,
+            "this controller (meshperf " MESHPERF_VERSION
+            ") speaks protocol versions %d to %d, and the agent (meshperf %s) %u to %u",
+            PROTO_VERSION_MIN, PROTO_VERSION, hello->software, hello->version_min,
+            hello->version_max);
+        return;
+    }
+    if (who->member->enrolling || who->member->newcomer ||
+        !rate_take(&self->hellos, HELLO_RATE, HELLO_RATE, clock_mono(self->clock))) {
+        say_retry_after(self, who->peer);
+        return;
+    }
+    struct session *present = who->member->session;
+    bool same = memcmp(who->member->instance, hello->instance.data, ID_SIZE) == 0;
+    if (present && !same && newcomer_hold(self, who->member, who->peer, hello))
+        return;
+    session_begin(self, who->peer, who->agent, hello);
+}
+
+static void on_heartbeat(const struct speaker *who, Mp__Envelope *message)
+{
+    const Mp__Heartbeat *heartbeat = message->heartbeat;
+    who->agent->running = heartbeat->running;
+    who->agent->spooled = heartbeat->has_spooled ? heartbeat->spooled : 0;
+    if (heartbeat->has_wall_ns)
+        who->agent->clock_offset_s =
+            (double)(heartbeat->wall_ns - clock_wall(who->server->clock)) / NS_PER_S;
+    Mp__HeartbeatAck ack = MP__HEARTBEAT_ACK__INIT;
+    ack.sequence = heartbeat->sequence;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_HEARTBEAT_ACK;
+    envelope.heartbeat_ack = &ack;
+    session_send(who->server, who->member->session, &envelope);
+}
+
+static void on_pong(const struct speaker *who, Mp__Envelope *message)
+{
+    if (who->member->newcomer && who->member->newcomer->nonce == message->pong->nonce)
+        newcomer_refuse(who->server, who->member);
+}
+
+static void on_goodbye(const struct speaker *who, Mp__Envelope *message)
+{
+    (void)message;
+    session_end(who->server, who->member->session, "it said goodbye");
+}
+
+static void on_ready(const struct speaker *who, Mp__Envelope *message)
+{
+    director_ready(who->server->director, who->agent->id, message->ready);
+}
+
+static void on_progress(const struct speaker *who, Mp__Envelope *message)
+{
+    director_progress(who->server->director, who->agent->id, message->progress);
+}
+
+static void on_armed(const struct speaker *who, Mp__Envelope *message)
+{
+    director_light_armed(who->server->director, who->agent->id, message->light_armed);
+}
+
+// True if this result is new and goes on to the director.
+static bool result_arrived(const struct speaker *who, uint64_t sequence)
+{
+    struct member *member = who->member;
+    switch (sequences_arrive(&member->sequences, sequence)) {
+    case SEQUENCE_FRESH:
+        return true;
+    case SEQUENCE_SAFE:
+        if (!member->ack_due) {
+            member->ack_due = true;
+            zlistx_add_end(who->server->acks, member);
+        }
+        return false;
+    case SEQUENCE_DUPLICATE:
+        return false;
+    case SEQUENCE_BEYOND:
+        break;
+    }
+    server_complain(who->server,
+        "%s: its result %llu is far beyond what it may send unacknowledged", who->agent->name,
+        (unsigned long long)sequence);
+    return false;
+}
+
+static void on_result(const struct speaker *who, Mp__Envelope *message)
+{
+    if (result_arrived(who, message->result->sequence))
+        director_result(who->server->director, who->agent->id, message->result);
+}
+
+static void on_light_result(const struct speaker *who, Mp__Envelope *message)
+{
+    if (result_arrived(who, message->light_result->sequence))
+        director_light_result(who->server->director, who->agent->id, message->light_result);
+}
+
+static const struct {
+    Mp__Envelope__BodyCase body;
+    agent_handler *handle;
+} handlers[] = {
+    {MP__ENVELOPE__BODY_HELLO, on_hello},
+    {MP__ENVELOPE__BODY_HEARTBEAT, on_heartbeat},
+    {MP__ENVELOPE__BODY_PONG, on_pong},
+    {MP__ENVELOPE__BODY_GOODBYE, on_goodbye},
+    {MP__ENVELOPE__BODY_READY, on_ready},
+    {MP__ENVELOPE__BODY_PROGRESS, on_progress},
+    {MP__ENVELOPE__BODY_RESULT, on_result},
+    {MP__ENVELOPE__BODY_LIGHT_ARMED, on_armed},
+    {MP__ENVELOPE__BODY_LIGHT_RESULT, on_light_result},
+};
+
+static agent_handler *handler_find(Mp__Envelope__BodyCase body)
+{
+    for (size_t i = 0; i < sizeof handlers / sizeof handlers[0]; i++)
+        if (handlers[i].body == body)
+            return handlers[i].handle;
+    return NULL;
+}
+
+// ----------------------------------------------------------------------------------- the dispatch
+
+static void agent_unreadable(
+    struct server *self, struct peer *peer, const char *name, int error, const char *text)
+{
+    if (error == MESH_E_FORBIDDEN && !peer->session) {
+        say_no_session(self, peer, "no session: say HELLO first");
+        return;
+    }
+    server_complain(
+        self, "%s at %s sent a message that is not taken: %s", name, peer->address, text);
+    if (error == MESH_E_VERSION)
+        server_refuse(self, peer, MP__REFUSED__CODE__VERSION, "%s", text);
+}
+
+static bool session_matches(
+    const struct session *session, const struct peer *peer, const Mp__Envelope *message)
+{
+    return session && session->peer.number == peer->ref.number && message->has_session &&
+           message->session.len == ID_SIZE &&
+           sodium_memcmp(message->session.data, session->id, ID_SIZE) == 0;
+}
+
+static bool member_message(
+    struct server *self, struct peer *peer, struct agent *agent, const void *bytes, size_t size)
+{
+    int error = 0;
+    char text[256] = "";
+    Mp__Envelope *message =
+        wire_unpack(bytes, size, WIRE_AGENT, peer->session != NULL, &error, text);
+    if (!message) {
+        agent_unreadable(self, peer, agent->name, error, text);
+        return true;
+    }
+    struct speaker who = {self, peer, agent, server_member(self, agent->id)};
+    agent_handler *handle = handler_find(message->body_case);
+    if (message->body_case != MP__ENVELOPE__BODY_HELLO &&
+        !session_matches(who.member->session, peer, message)) {
+        say_no_session(self, peer, "the session is not this one: say HELLO again");
+    } else if (handle) {
+        if (message->body_case != MP__ENVELOPE__BODY_HELLO) {
+            agent->seen_mono_ns = clock_mono(self->clock);
+            agent->seen_wall_ns = clock_wall(self->clock);
+        }
+        handle(&who, message);
+    }
+    wire_free(&message);
+    return true;
+}
+
+static void token_message(struct server *self, struct peer *peer, const void *bytes, size_t size)
+{
+    int error = 0;
+    char text[256] = "";
+    Mp__Envelope *message = wire_unpack(bytes, size, WIRE_ENROL, false, &error, text);
+    if (message) {
+        enrol_handle(self, peer, message->enrol);
+        wire_free(&message);
+        return;
+    }
+    server_complain(self, "the host at %s that wants to join sent a message that is not taken: %s",
+        peer->address, text);
+    server_refuse(self, peer,
+        error == MESH_E_VERSION ? MP__REFUSED__CODE__VERSION : MP__REFUSED__CODE__INVALID, "%s",
+        text);
+}
+
+bool agents_message(struct server *self, struct peer *peer, const void *bytes, size_t size)
+{
+    struct agent *agent = registry_by_key(self->registry, peer->key);
+    if (agent)
+        return member_message(self, peer, agent, bytes, size);
+    // Removed agents and revoked tokens were admitted once; their connection ends here.
+    if (!credentials_token_by_key(self->credentials, peer->key))
+        return false;
+    token_message(self, peer, bytes, size);
+    return true;
+}
