@@ -45,6 +45,7 @@ struct side {
     zsock_t *socket;
     char *endpoint;
     double rate;
+    bool draining; // inside a message of too many parts
 };
 
 struct gateway {
@@ -215,6 +216,16 @@ static void routing_id_text(const void *bytes, size_t size, char *text)
     text[2 * size] = 0;
 }
 
+// As people write it: IPv4 without its mapping into IPv6, and no numbers of a local process.
+static void peer_address(const char *word, char text[64])
+{
+    if (!word || !*word || strncmp(word, "localhost:", 10) == 0)
+        word = "this host";
+    else if (strncmp(word, "::ffff:", 7) == 0 && strchr(word, '.'))
+        word += 7;
+    snprintf(text, 64, "%s", word);
+}
+
 static struct connection *connection_get(
     gateway_t *self, enum gateway_side side, zmq_msg_t *id, zmq_msg_t *payload)
 {
@@ -238,9 +249,7 @@ static struct connection *connection_get(
     strcpy(connection->peer.ref.id, text);
     connection->peer.side = side;
     memcpy(connection->peer.key, key, sizeof key);
-    const char *address = zmq_msg_gets(payload, "Peer-Address");
-    snprintf(connection->peer.address, sizeof connection->peer.address, "%s",
-        address && *address ? address : "this host");
+    peer_address(zmq_msg_gets(payload, "Peer-Address"), connection->peer.address);
     memcpy(connection->routing_id, zmq_msg_data(id), size);
     connection->routing_id_size = size;
     connection->budget = 2 * self->sides[side].rate;
@@ -314,35 +323,36 @@ static void message_handle(
         shut_down(connection, payload);
 }
 
-// Takes further parts off; the message is malformed, and more than a few parts wait for next time.
-static bool drain_parts(void *socket, zmq_msg_t *last)
+// Takes further parts of a malformed message off, some now and the rest at the next turn.
+static void drain_parts(struct side *side)
 {
-    bool whole = true;
-    for (int i = 0; zmq_msg_more(last) && i < PARTS_MAX; i++) {
+    void *socket = zsock_resolve(side->socket);
+    for (int i = 0; side->draining && i < PARTS_MAX; i++) {
         zmq_msg_t part;
-        whole = false;
         zmq_msg_init(&part);
-        if (zmq_msg_recv(&part, socket, ZMQ_DONTWAIT) < 0) {
-            zmq_msg_close(&part);
-            break;
-        }
-        zmq_msg_move(last, &part);
+        if (zmq_msg_recv(&part, socket, ZMQ_DONTWAIT) >= 0)
+            side->draining = zmq_msg_more(&part);
+        else
+            i = PARTS_MAX;
         zmq_msg_close(&part);
     }
-    return whole;
 }
 
-bool gateway_read(gateway_t *self, enum gateway_side side)
+bool gateway_read(gateway_t *self, enum gateway_side which)
 {
-    void *socket = zsock_resolve(self->sides[side].socket);
+    struct side *side = &self->sides[which];
+    void *socket = zsock_resolve(side->socket);
     for (int i = 0; i < READ_TURN_MESSAGES; i++) {
+        drain_parts(side);
+        if (side->draining)
+            return true;
         zmq_msg_t id, payload;
         zmq_msg_init(&id);
         zmq_msg_init(&payload);
         bool got = zmq_msg_recv(&id, socket, ZMQ_DONTWAIT) >= 0;
         if (got && zmq_msg_more(&id) && zmq_msg_recv(&payload, socket, ZMQ_DONTWAIT) >= 0) {
-            bool whole = drain_parts(socket, &payload);
-            message_handle(self, side, &id, &payload, whole);
+            side->draining = zmq_msg_more(&payload);
+            message_handle(self, which, &id, &payload, !side->draining);
         }
         zmq_msg_close(&payload);
         zmq_msg_close(&id);

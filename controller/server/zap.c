@@ -82,9 +82,13 @@ static void handler_log_refusal(
             (unsigned long long)self->lines_dropped);
         self->lines_dropped = 0;
     }
-    log_warn("refused a connection from %s to the %s' socket: %s%s%s",
-        *question->address ? question->address : "this host", question->domain, who ? who : "",
-        who ? " " : "", reason);
+    const char *from = question->address;
+    if (!*from || strncmp(from, "localhost:", 10) == 0)
+        from = "this host";
+    else if (strncmp(from, "::ffff:", 7) == 0 && strchr(from, '.'))
+        from += 7;
+    log_warn("refused a connection from %s to the %s' socket: %s%s%s", from, question->domain,
+        who ? who : "", who ? " " : "", reason);
 }
 
 static bool frame_text(zframe_t *frame, char *text, size_t room)
@@ -265,6 +269,8 @@ static void zap_actor(zsock_t *pipe, void *arg)
     zhashx_set_destructor(self.entries, entry_free);
     zsock_signal(pipe, 0);
     handler_run(&self);
+    // Closing alone frees the endpoint some time later, and a successor could not bind.
+    zsock_unbind(self.socket, "%s", ZAP_ENDPOINT);
     zsock_destroy(&self.socket);
     zhashx_destroy(&self.entries);
 }
