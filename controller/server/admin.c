@@ -148,7 +148,6 @@ static void remove_agent(struct server *self, struct reply *reply, struct agent 
         if (peer) {
             server_refuse(self, peer, MP__REFUSED__CODE__REMOVED,
                 "%s was removed from this controller", agent->name);
-            peer->session = NULL;
             gateway_cut(self->gateway, peer, "it was removed");
         }
     }

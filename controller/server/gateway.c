@@ -76,7 +76,17 @@ static void connection_free(void **item_p)
 
 // ------------------------------------------------------------------------------------ sockets
 
-static int socket_options(zsock_t *socket, const char *domain, const struct identity *key)
+// An IPv4 address is bound as such, not mapped into IPv6, so that it is also told as it is.
+static bool endpoint_is_v4(const char *endpoint)
+{
+    struct in_addr address;
+    char host[64] = "";
+    return sscanf(endpoint, "tcp://%63[0-9.]:", host) == 1 &&
+           inet_pton(AF_INET, host, &address) == 1;
+}
+
+static int socket_options(
+    zsock_t *socket, const char *endpoint, const char *domain, const struct identity *key)
 {
     int on = 1;
     zsock_set_zap_domain(socket, domain);
@@ -92,7 +102,7 @@ static int socket_options(zsock_t *socket, const char *domain, const struct iden
     zsock_set_linger(socket, 0);
     zsock_set_backlog(socket, 4096);
     zsock_set_handshake_ivl(socket, 10000);
-    zsock_set_ipv6(socket, 1);
+    zsock_set_ipv6(socket, !endpoint_is_v4(endpoint));
     zsock_set_tcp_keepalive(socket, 1);
     zsock_set_tcp_keepalive_idle(socket, 30);
     zsock_set_tcp_keepalive_intvl(socket, 10);
@@ -117,7 +127,7 @@ static int side_open(struct side *side, const char *endpoint, const char *domain
         snprintf(error, 512, "cannot make a socket: %s", zmq_strerror(errno));
         return -errno;
     }
-    if (socket_options(side->socket, domain, key) != 0) {
+    if (socket_options(side->socket, endpoint, domain, key) != 0) {
         snprintf(error, 512, "this libzmq cannot enforce ZAP domains; 4.3 or newer is needed");
         return MESH_E_UNSUPPORTED;
     }

@@ -39,7 +39,6 @@ struct peer {
     enum gateway_side side;
     uint8_t key[IDENTITY_KEY_SIZE];
     char address[64]; // numeric, or "this host"
-    void *session;    // the server's
 };
 
 struct gateway_ops {

@@ -44,12 +44,7 @@ void server_member_remove(struct server *self, uint32_t agent_id)
     if (!member)
         return;
     newcomer_drop(self, member);
-    if (member->session) {
-        struct peer *peer = gateway_find(self->gateway, &member->session->peer);
-        if (peer)
-            peer->session = NULL;
-        free(member->session);
-    }
+    free(member->session);
     if (member->ack_due)
         zlistx_detach(self->acks, zlistx_find(self->acks, member));
     for (int i = 0; i < LABELS_STRENGTHS; i++)

@@ -26,7 +26,7 @@
 
 enum { LABELS_OWN, LABELS_TOKEN, LABELS_OPERATOR, LABELS_STRENGTHS };
 
-// A process of an agent that said HELLO and was welcomed. peer.session points here.
+// A process of an agent that said HELLO and was welcomed.
 struct session {
     struct member *member;
     struct peer_ref peer;
@@ -145,7 +145,7 @@ void member_persist(struct server *self, struct member *member, store_done *done
 
 // ---- sessions.c and enrol.c: messages of agents; false cuts the connection off
 bool agents_message(struct server *self, struct peer *peer, const void *bytes, size_t size);
-void session_end(struct server *self, struct session *session, const char *reason);
+void session_end(struct server *self, struct session *session, bool orderly, const char *reason);
 void session_peer_gone(struct server *self, struct peer *peer, const char *reason);
 void sessions_sweep(void *server, int64_t now_mono_ns);
 void sessions_acknowledge(struct server *self);

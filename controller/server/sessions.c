@@ -76,37 +76,43 @@ void sessions_acknowledge(struct server *self)
 // ----------------------------------------------------------------------------- beginning and
 // ending
 
-static void session_free(struct server *self, struct session *session)
+static void session_free(struct session *session)
 {
-    struct peer *peer = gateway_find(self->gateway, &session->peer);
-    if (peer && peer->session == session)
-        peer->session = NULL;
     session->member->session = NULL;
     free(session);
 }
 
-void session_end(struct server *self, struct session *session, const char *reason)
+void session_end(struct server *self, struct session *session, bool orderly, const char *reason)
 {
     struct member *member = session->member;
     struct agent *agent = registry_by_id(self->registry, member->agent_id);
-    log_warn("%s is lost: %s", agent->name, reason);
-    session_free(self, session);
+    log_write(orderly ? LOG_INFO : LOG_WARN, "%s is lost: %s", agent->name, reason);
+    session_free(session);
     agent->lost_mono_ns = clock_mono(self->clock);
     agent->running = 0;
     director_agent_lost(self->director, member->agent_id);
 }
 
+// The session that lives on this connection; NULL: none. Looked up by key, so that neither side
+// holds a pointer to the other.
+static struct session *peer_session(struct server *self, const struct peer *peer)
+{
+    struct agent *agent = registry_by_key(self->registry, peer->key);
+    struct member *member = agent ? server_member(self, agent->id) : NULL;
+    struct session *session = member ? member->session : NULL;
+    return session && session->peer.number == peer->ref.number ? session : NULL;
+}
+
 // A cut connection ends its session at once. One that merely broke may come back within the lease.
 void session_peer_gone(struct server *self, struct peer *peer, const char *reason)
 {
-    struct session *session = peer->session;
-    peer->session = NULL;
+    struct session *session = peer_session(self, peer);
     if (!session)
         return;
     session->connected = false;
     if (strcmp(reason, "its connection ended") == 0)
         return;
-    session_end(self, session, reason);
+    session_end(self, session, false, reason);
 }
 
 void newcomer_drop(struct server *self, struct member *member)
@@ -131,7 +137,7 @@ void sessions_sweep(void *server, int64_t now_mono_ns)
         char reason[96];
         snprintf(reason, sizeof reason, "nothing was heard for %.1f s",
             (double)(now_mono_ns - agent->seen_mono_ns) / NS_PER_S);
-        session_end(self, member->session, reason);
+        session_end(self, member->session, false, reason);
     }
     timers_after(self->timers, timers_jitter(SWEEP_NS, SWEEP_NS / 10), sessions_sweep, self);
 }
@@ -214,7 +220,7 @@ static void session_begin(
         !member->instance_known || memcmp(member->instance, hello->instance.data, ID_SIZE) != 0;
     bool stale = !member->instance_known; // what it runs was begun by an earlier life of ours
     if (member->session)
-        session_free(self, member->session);
+        session_free(member->session);
     if (fresh)
         sequences_reset(&member->sequences);
     memcpy(member->instance, hello->instance.data, ID_SIZE);
@@ -230,7 +236,6 @@ static void session_begin(
     snprintf(session->host, sizeof session->host, "%s%s%.64s%s", peer->address,
         hostname ? " (" : "", hostname ? hostname : "", hostname ? ")" : "");
     member->session = session;
-    peer->session = session;
 
     member_update(self, member, agent, hello);
     agent->clock_offset_s = (double)(hello->wall_ns - clock_wall(self->clock)) / NS_PER_S;
@@ -369,7 +374,7 @@ static void on_pong(const struct speaker *who, Mp__Envelope *message)
 static void on_goodbye(const struct speaker *who, Mp__Envelope *message)
 {
     (void)message;
-    session_end(who->server, who->member->session, "it said goodbye");
+    session_end(who->server, who->member->session, true, "it said goodbye");
 }
 
 static void on_ready(const struct speaker *who, Mp__Envelope *message)
@@ -451,7 +456,7 @@ static agent_handler *handler_find(Mp__Envelope__BodyCase body)
 static void agent_unreadable(
     struct server *self, struct peer *peer, const char *name, int error, const char *text)
 {
-    if (error == MESH_E_FORBIDDEN && !peer->session) {
+    if (error == MESH_E_FORBIDDEN && !peer_session(self, peer)) {
         say_no_session(self, peer, "no session: say HELLO first");
         return;
     }
@@ -475,7 +480,7 @@ static bool member_message(
     int error = 0;
     char text[256] = "";
     Mp__Envelope *message =
-        wire_unpack(bytes, size, WIRE_AGENT, peer->session != NULL, &error, text);
+        wire_unpack(bytes, size, WIRE_AGENT, peer_session(self, peer) != NULL, &error, text);
     if (!message) {
         agent_unreadable(self, peer, agent->name, error, text);
         return true;
