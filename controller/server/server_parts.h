@@ -33,6 +33,7 @@ struct session {
     bool connected; // the connection is not known to have ended
     uint8_t id[ID_SIZE];
     int64_t since_wall_ns;
+    int64_t since_mono_ns;
     char host[128]; // its address and hostname, for people
 };
 

@@ -231,6 +231,7 @@ static void session_begin(
     session->peer = peer->ref;
     session->connected = true;
     session->since_wall_ns = clock_wall(self->clock);
+    session->since_mono_ns = clock_mono(self->clock);
     randombytes_buf(session->id, ID_SIZE);
     const char *hostname = hello->capabilities->hostname;
     snprintf(session->host, sizeof session->host, "%s%s%.64s%s", peer->address,
@@ -322,6 +323,14 @@ struct speaker {
 
 typedef void agent_handler(const struct speaker *speaker, Mp__Envelope *message);
 
+// One that greets again and again must not use up what is admitted of others.
+static bool hello_repeated(const struct speaker *who)
+{
+    const struct session *session = who->member->session;
+    return session && session->peer.number == who->peer->ref.number &&
+           clock_mono(who->server->clock) - session->since_mono_ns < NS_PER_S;
+}
+
 static void on_hello(const struct speaker *who, Mp__Envelope *message)
 {
     struct server *self = who->server;
@@ -337,7 +346,7 @@ static void on_hello(const struct speaker *who, Mp__Envelope *message)
             hello->version_max);
         return;
     }
-    if (who->member->enrolling || who->member->newcomer ||
+    if (who->member->enrolling || who->member->newcomer || hello_repeated(who) ||
         !rate_take(&self->hellos, HELLO_RATE, HELLO_RATE, clock_mono(self->clock))) {
         say_retry_after(self, who->peer);
         return;

@@ -758,6 +758,100 @@ static void an_unknown_run_is_said_to_be_unknown(void **state)
     assert_refused(ask(bench, &question), MP__REFUSED__CODE__NOT_FOUND, "r-99");
 }
 
+static void one_that_greets_again_and_again_is_told_to_wait(void **state)
+{
+    struct bench *bench = *state;
+    struct join_token token = new_token(bench, 5, NULL);
+    struct identity key = enrolled(bench, &token, "alpha");
+    struct visitor visitor = visit(bench, &token, &key, 1);
+    be_welcomed(bench, &visitor);
+    say_hello(bench, &visitor, PROTO_VERSION);
+    Mp__Envelope *answer = hear(bench, visitor.link);
+    assert_non_null(answer);
+    assert_int_equal(answer->body_case, MP__ENVELOPE__BODY_RETRY_AFTER);
+    assert_in_range(answer->retry_after->delay_ms, 500, 5000);
+    wire_free(&answer);
+    beat(bench, &visitor, visitor.session);
+    wire_free(&(Mp__Envelope *){hear_a(bench, visitor.link, MP__ENVELOPE__BODY_HEARTBEAT_ACK)});
+    link_destroy(&visitor.link);
+}
+
+static void an_agent_that_floods_is_lost_at_once_and_another_is_not(void **state)
+{
+    struct bench *bench = *state;
+    struct join_token token = new_token(bench, 5, NULL);
+    struct identity a = enrolled(bench, &token, "alpha"), b = enrolled(bench, &token, "beta");
+    struct visitor alpha = visit(bench, &token, &a, 1), beta = visit(bench, &token, &b, 2);
+    be_welcomed(bench, &alpha);
+    be_welcomed(bench, &beta);
+    Mp__Heartbeat heartbeat = MP__HEARTBEAT__INIT;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_HEARTBEAT;
+    envelope.heartbeat = &heartbeat;
+    envelope.has_session = true;
+    envelope.session.data = alpha.session;
+    envelope.session.len = 16;
+    int sent = 0;
+    enum link_event event = LINK_NOTHING;
+    UNTIL(event == LINK_DISCONNECTED || sent > 200000)
+    {
+        for (int i = 0; i < 500; i++)
+            sent += link_send(alpha.link, &envelope) == 0;
+        event = link_event(alpha.link);
+        int error;
+        for (Mp__Envelope *ack; (ack = link_receive(alpha.link, &error));)
+            wire_free(&ack);
+    }
+    assert_int_equal(event, LINK_DISCONNECTED);
+    assert_int_equal(state_of(bench, "alpha"), MP__AGENT_STATE__AGENT_LOST);
+    assert_int_equal(state_of(bench, "beta"), MP__AGENT_STATE__READY);
+    link_destroy(&alpha.link);
+    link_destroy(&beta.link);
+}
+
+static void a_malformed_greeting_changes_nothing(void **state)
+{
+    struct bench *bench = *state;
+    struct join_token token = new_token(bench, 5, NULL);
+    struct identity key = enrolled(bench, &token, "alpha");
+    struct visitor visitor = {.key = key};
+    visitor.link = link_new(token.endpoint, token.controller_key, &key, LINK_COMMAND);
+    Mp__Hello hello = MP__HELLO__INIT;
+    Mp__Capabilities can = MP__CAPABILITIES__INIT;
+    hello.instance.data = visitor.instance;
+    hello.instance.len = 3;
+    hello.boot_id = (char *)"\n";
+    hello.software = (char *)"";
+    hello.capabilities = &can;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_HELLO;
+    envelope.hello = &hello;
+    say(bench, visitor.link, &envelope);
+    say_hello(bench, &visitor, PROTO_VERSION);
+    be_welcomed(bench, &visitor);
+    assert_int_equal(state_of(bench, "alpha"), MP__AGENT_STATE__READY);
+    link_destroy(&visitor.link);
+}
+
+static void a_lost_context_gets_a_new_key_and_the_old_one_is_void(void **state)
+{
+    struct bench *bench = *state;
+    struct operator_context old = bench->admin;
+    bench_stop(bench);
+    char path[128];
+    snprintf(path, sizeof path, "%s/operator.context", bench->dir);
+    assert_int_equal(unlink(path), 0);
+    bench_start(bench);
+    assert_memory_not_equal(old.key.public_key, bench->admin.key.public_key, IDENTITY_KEY_SIZE);
+    link_t *link =
+        link_new(bench->admin.endpoint, bench->admin.controller_key, &old.key, LINK_COMMAND);
+    assert_true(link_is_refused(bench, link));
+    link_destroy(&link);
+    Mp__Envelope *answer = agents(bench, NULL);
+    assert_int_equal(answer->body_case, MP__ENVELOPE__BODY_AGENTS_ANSWER);
+    wire_free(&answer);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -785,6 +879,10 @@ int main(void)
         TEST(a_second_controller_in_the_same_directory_is_refused),
         TEST(a_lost_key_beside_a_database_is_not_replaced_silently),
         TEST(an_unknown_run_is_said_to_be_unknown),
+        TEST(one_that_greets_again_and_again_is_told_to_wait),
+        TEST(an_agent_that_floods_is_lost_at_once_and_another_is_not),
+        TEST(a_malformed_greeting_changes_nothing),
+        TEST(a_lost_context_gets_a_new_key_and_the_old_one_is_void),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
