@@ -271,6 +271,20 @@ static void load_trouble(struct server *self, int rc)
     log_error("%s", self->trouble);
 }
 
+// The context names the operators' socket by its path, and is read in other working directories.
+static bool state_dir_absolute(struct server *self, char *error)
+{
+    char *path = realpath(self->state_dir, NULL);
+    bool fits = path && strlen(path) < sizeof self->state_dir;
+    if (fits)
+        strcpy(self->state_dir, path);
+    else
+        snprintf(error, SERVER_ERROR_SIZE, "the state directory %s: %s", self->state_dir,
+            path ? "its absolute path is too long" : mesh_strerror(-errno));
+    free(path);
+    return fits;
+}
+
 bool startup_load(struct server *self, char *error)
 {
     int rc = state_dir_lock(self->state_dir);
@@ -280,6 +294,8 @@ bool startup_load(struct server *self, char *error)
         return false;
     }
     self->lock_fd = rc;
+    if (!state_dir_absolute(self, error))
+        return false;
     if (!load_key(self, error))
         return false;
     char path[300];
