@@ -3,6 +3,7 @@
 
 #include "errors.h"
 #include "log.h"
+#include "peek.h"
 #include "server_parts.h"
 
 static const struct {
@@ -33,51 +34,11 @@ static const char *role_word(Mp__Role role)
     return role == MP__ROLE__ADMIN ? "admin" : role == MP__ROLE__OPERATOR ? "operator" : "viewer";
 }
 
-static size_t varint_read(const uint8_t *bytes, size_t size, uint64_t *value)
-{
-    *value = 0;
-    for (size_t i = 0; i < size && i < 10; i++) {
-        *value |= (uint64_t)(bytes[i] & 0x7f) << (7 * i);
-        if (!(bytes[i] & 0x80))
-            return i + 1;
-    }
-    return 0;
-}
-
-// A refused message is not unpacked, but its asker waits for an answer with the request's number:
-// field 3 at the top level, a varint. Anything odd ends the search.
-static bool request_number(const uint8_t *bytes, size_t size, uint64_t *request)
-{
-    while (size > 0) {
-        uint64_t tag, value;
-        size_t used = varint_read(bytes, size, &tag);
-        if (used == 0)
-            return false;
-        bytes += used, size -= used;
-        unsigned type = tag & 7;
-        if (type == 0 || type == 2) {
-            used = varint_read(bytes, size, &value);
-            if (used == 0)
-                return false;
-            bytes += used, size -= used;
-        }
-        if (type == 0 && tag >> 3 == 3) {
-            *request = value;
-            return true;
-        }
-        uint64_t skip = type == 1 ? 8 : type == 5 ? 4 : type == 2 ? value : 0;
-        if ((type != 0 && type != 1 && type != 2 && type != 5) || skip > size)
-            return false;
-        bytes += skip, size -= skip;
-    }
-    return false;
-}
-
 static void refuse_unreadable(struct server *self, struct peer *peer,
     const struct operator_ *operator_, const void *bytes, size_t size, int error, const char *text)
 {
     Mp__Envelope question = MP__ENVELOPE__INIT;
-    question.has_request = request_number(bytes, size, &question.request);
+    question.has_request = peek_request(bytes, size, &question.request);
     struct reply *reply = reply_new(self, peer, operator_, &question);
     Mp__Refused__Code code = error == MESH_E_FORBIDDEN ? MP__REFUSED__CODE__ROLE
                              : error == MESH_E_VERSION ? MP__REFUSED__CODE__VERSION

@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "credentials.h"
+#include "peek.h"
 #include "sequences.h"
 
 #define NOW (INT64_C(1000) * NS_PER_S)
@@ -170,6 +171,39 @@ static void the_window_goes_round_many_times(void **state)
     assert_int_equal(self.acknowledged, 5 * SEQUENCES_WINDOW);
 }
 
+static void the_number_of_a_request_is_found_without_unpacking(void **state)
+{
+    (void)state;
+    // version 1, 3 bytes of field 2, request 300, then field 80.
+    static const uint8_t bytes[] = {8, 1, 18, 3, 'a', 'b', 'c', 24, 0xac, 2, 0x82, 5, 0};
+    uint64_t request = 0;
+    assert_true(peek_request(bytes, sizeof bytes, &request));
+    assert_int_equal(request, 300);
+}
+
+static void bytes_that_end_early_have_no_number(void **state)
+{
+    (void)state;
+    static const uint8_t whole[] = {8, 1, 18, 3, 'a', 'b', 'c', 24, 0xac, 2};
+    for (size_t size = 0; size < sizeof whole; size++) {
+        uint64_t request = 42;
+        uint8_t *copy = malloc(size + 1);
+        memcpy(copy, whole, size);
+        assert_false(peek_request(copy, size, &request));
+        assert_int_equal(request, 42);
+        free(copy);
+    }
+    static const uint8_t long_field[] = {
+        18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1};
+    static const uint8_t endless[] = {
+        0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0};
+    static const uint8_t group[] = {27, 24, 1};
+    uint64_t request;
+    assert_false(peek_request(long_field, sizeof long_field, &request));
+    assert_false(peek_request(endless, sizeof endless, &request));
+    assert_false(peek_request(group, sizeof group, &request));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +218,8 @@ int main(void)
         cmocka_unit_test(a_restarted_controller_begins_where_the_agent_is),
         cmocka_unit_test(a_result_far_ahead_is_not_taken),
         cmocka_unit_test(the_window_goes_round_many_times),
+        cmocka_unit_test(the_number_of_a_request_is_found_without_unpacking),
+        cmocka_unit_test(bytes_that_end_early_have_no_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
