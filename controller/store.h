@@ -86,7 +86,9 @@ void store_audit(store_t *self, const Mp__AuditEntry *entry);
 void store_put_new_run(store_t *self, const Mp__RunInfo *info, Mp__RunAgent *const *agents,
     const uint32_t *agent_ids, const struct cell_place *places, store_done *done, void *ctx);
 void store_put_run(store_t *self, const Mp__RunInfo *info);
-// Cells queue up and are committed together (at most 20 ms or 500 cells later).
+// Cells queue up and are committed together (at most 20 ms or 500 cells later). A cell of a run whose
+// own commit failed (so that its start was refused) is dropped without an error. store_put_run and
+// store_audit tell nobody: on trouble they are kept and written once the store works again.
 typedef void store_cell_done(void *ctx, const char *run, uint32_t cell_index, int error);
 void store_put_cell(store_t *self, const char *run, const Mp__Cell *cell, store_cell_done *done, void *ctx);
 
