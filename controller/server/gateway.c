@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "errors.h"
 #include "log.h"
@@ -172,6 +173,9 @@ void gateway_destroy(gateway_t **self_p)
     for (int i = 0; i < 2; i++) {
         zhashx_destroy(&self->connections[i]);
         zsock_destroy(&self->sides[i].socket);
+        const char *endpoint = self->sides[i].endpoint;
+        if (endpoint && strncmp(endpoint, "ipc:///", 7) == 0)
+            (void)!unlink(endpoint + 6); // libzmq leaves it
         zstr_free(&self->sides[i].endpoint);
     }
     free(self);

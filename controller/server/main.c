@@ -130,5 +130,6 @@ int main(int argc, char **argv)
     zsys_set_max_sockets(0);
     int status = serve(&settings, signal_fd);
     close(signal_fd);
+    zsys_shutdown(); // waits for libzmq to close its sockets and to remove the local one
     return status;
 }

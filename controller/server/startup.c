@@ -296,6 +296,12 @@ bool startup_load(struct server *self, char *error)
     self->lock_fd = rc;
     if (!state_dir_absolute(self, error))
         return false;
+    // The operators' socket and context live there, whatever the database can do.
+    if (access(self->state_dir, W_OK) != 0) {
+        snprintf(error, SERVER_ERROR_SIZE, "the state directory %s cannot be written: %s",
+            self->state_dir, mesh_strerror(-errno));
+        return false;
+    }
     if (!load_key(self, error))
         return false;
     char path[300];
