@@ -6,6 +6,15 @@
 // `struct director_ops`, everything else comes in by the calls below. One thread (control).
 // The clock is handed in, so tests own time.
 //
+// After the end a run knows its lower bound, computed from the time that each test really occupied its
+// hosts (from PREPARE to the sender's report, failures included), and where the rest went, as means
+// over its hosts in seconds: `tail` = after the host's last test of a phase until the phase ended;
+// `blocked` = idle although a partner was free, held back by a machine or shared value; `turnaround` =
+// all other idle time between tests, and what arming and collecting of light probes took.
+//
+// A run that has ended stays known to director_events for some seconds, so that followers see its
+// last events; for everything else it is not active any more.
+//
 // A test's life: PREPARE -> READY -> START -> reports of both ends -> merged cell. Each step has a
 // deadline (director_turn enforces them); on failure both ends get STOP. Losing an agent re-queues
 // its tests; a cell becomes `lost` when its agent has been lost for 30 s (60 s after the
@@ -53,6 +62,9 @@ struct director_ops {
 director_t *director_new(registry_t *registry, const struct clock *clock,
     const struct director_ops *ops);
 void director_destroy(director_t **self_p);
+
+// The controller's epoch, which PREPARE, START and LIGHT_ARM carry. Before the first turn.
+void director_set_epoch(director_t *self, uint64_t epoch);
 
 // Numbers of runs continue after the highest one ever given.
 void director_set_next_run(director_t *self, uint64_t number);

@@ -320,6 +320,7 @@ bool startup_load(struct server *self, char *error)
     rc = store_next_epoch(self->store, &self->epoch);
     if (rc != 0)
         load_trouble(self, rc);
+    director_set_epoch(self->director, self->epoch);
     return true;
 }
 

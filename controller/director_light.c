@@ -1,0 +1,595 @@
+// One batch of light probes: every agent of it gets one list of peers (in parts), says that it is
+// armed, and at LIGHT_GO all probe at once; each prober sends one list of outcomes (in parts).
+
+#include "director_parts.h"
+
+#include <sodium.h>
+
+#include "errors.h"
+#include "log.h"
+#include "merge.h"
+
+#define PEERS_A_PART 500 // under WIRE_PART_BYTES even with the longest names and addresses
+#define CHUNK_PARTS 64   // parts sent in one go
+
+static const struct cell_place *place_of(const struct batch *self, uint32_t entry)
+{
+    return &self->run->places[self->entries[entry].cell];
+}
+
+static struct light_agent *agent_find(const struct batch *self, uint32_t agent_id)
+{
+    for (uint32_t i = 0; i < self->agent_count; i++) {
+        const struct host *host = self->run->hosts[self->agents[i].index];
+        if (host && host->agent_id == agent_id)
+            return &self->agents[i];
+    }
+    return NULL;
+}
+
+bool batch_has(const struct batch *self, uint32_t agent_id)
+{
+    return agent_find(self, agent_id) != NULL;
+}
+
+// ------------------------------------------------------------------------------------------- life
+
+static void batch_free(struct batch *self)
+{
+    for (uint32_t i = 0; i < self->agent_count; i++) {
+        free(self->agents[i].peers);
+        free(self->agents[i].why);
+    }
+    free(self->agents);
+    free(self->entries);
+    sodium_memzero(self->secret, sizeof self->secret);
+    free(self);
+}
+
+static void batch_account(const struct batch *self)
+{
+    struct run *run = self->run;
+    double took_s = (double)(clock_mono(run->director->clock) - self->since_mono_ns) / NS_PER_S;
+    double least_s = (double)self->spec.duration_ns / NS_PER_S;
+    if (self->from != self->to) {
+        bound_add(run->bounds[run->phase], self->from, self->to, took_s, false);
+    } else if (self->going) {
+        run->light_least_s += took_s < least_s ? took_s : least_s;
+        run->turnaround_s += took_s > least_s ? took_s - least_s : 0;
+    }
+}
+
+static void batch_destroy(struct batch **self_p)
+{
+    struct batch *self = *self_p;
+    struct run *run = self->run;
+    director_t *director = run->director;
+    batch_account(self);
+    timers_cancel(director->timers, &self->timer);
+    timers_cancel(director->timers, &self->send_timer);
+    if (self->from != self->to) {
+        scheduler_release(run->scheduler, self->from, self->to);
+        if (run->cells[self->entries[0].cell].step == CELL_WAITS)
+            scheduler_add(run->scheduler, self->from, self->to);
+    }
+    for (uint32_t i = 0; i < self->agent_count; i++) {
+        struct host *host = run->hosts[self->agents[i].index];
+        host->tests--;
+        if (self->from == self->to)
+            ledger_light_claim(director->ledger, host->ledger, false);
+        else
+            run_host_busy(run, self->agents[i].index, false);
+    }
+    zhashx_delete(director->batches, self->id_text);
+    zlistx_detach(run->batches, self->place);
+    run->dirty = true;
+    batch_free(self);
+    *self_p = NULL;
+}
+
+static bool is_open(const struct batch *self, uint32_t entry)
+{
+    return !self->entries[entry].resolved;
+}
+
+static void resolve(struct batch *self, uint32_t entry)
+{
+    self->entries[entry].resolved = true;
+    self->unresolved--;
+}
+
+// A cell that was not measured goes back, costs an attempt or not, or ends with `why`.
+static void entry_again(struct batch *self, uint32_t entry, bool lost, const char *why)
+{
+    struct run *run = self->run;
+    uint32_t cell = self->entries[entry].cell;
+    resolve(self, entry);
+    if (run->cells[cell].step != CELL_RUNS)
+        return;
+    if (!lost && run->cells[cell].attempts > run->options.retries)
+        run_cell_end(run, cell, MP__CELL_STATE__FAILED, why);
+    else
+        run_cell_again(run, cell, lost);
+}
+
+void batch_abort(struct batch **self_p, const char *why)
+{
+    struct batch *self = *self_p;
+    for (uint32_t i = 0; i < self->agent_count; i++)
+        if (!self->agents[i].out && self->agents[i].part > 0)
+            director_stop(self->run->director, self->run->hosts[self->agents[i].index]->agent_id,
+                self->id, why);
+    batch_destroy(self_p);
+}
+
+// -------------------------------------------------------------------------------------- the end
+
+static void batch_end(struct batch *self)
+{
+    char why[256];
+    self->ending = true;
+    for (uint32_t i = 0; i < self->entry_count; i++) {
+        if (!is_open(self, i))
+            continue;
+        snprintf(why, sizeof why, "%s sent no result in time",
+            self->run->names[place_of(self, i)->from]);
+        entry_again(self, i, false, why);
+    }
+    batch_destroy(&self);
+}
+
+// Ends the batch when no outcome is missing any more. True if it is gone.
+static bool batch_settle(struct batch *self)
+{
+    if (self->ending || self->unresolved > 0)
+        return false;
+    self->ending = true;
+    batch_destroy(&self);
+    return true;
+}
+
+static void batch_late(void *arg, int64_t now_mono_ns)
+{
+    (void)now_mono_ns;
+    struct batch *self = arg;
+    self->timer = 0;
+    batch_end(self);
+}
+
+// An agent takes no part any more: its cells go back. `lost` costs them no attempt.
+static void leave_out(struct batch *self, struct light_agent *agent, bool lost, const char *why)
+{
+    if (agent->out)
+        return;
+    agent->out = true;
+    agent->why = strdup(why);
+    for (uint32_t i = 0; i < agent->peer_count; i++)
+        if (is_open(self, agent->peers[i]))
+            entry_again(self, agent->peers[i], lost, why);
+}
+
+// ---------------------------------------------------------------------------------------- go
+
+static void batch_go(struct batch *self)
+{
+    director_t *director = self->run->director;
+    Mp__LightGo go = MP__LIGHT_GO__INIT;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    go.batch = (ProtobufCBinaryData){ID_SIZE, self->id};
+    self->going = true;
+    self->started_wall_ns = clock_wall(director->clock);
+    timers_cancel(director->timers, &self->timer);
+    self->timer =
+        timers_after(director->timers, self->spec.duration_ns + LIGHT_MARGIN_NS, batch_late, self);
+    for (uint32_t i = 0; i < self->agent_count; i++) {
+        struct light_agent *agent = &self->agents[i];
+        if (agent->out)
+            continue;
+        envelope.body_case = MP__ENVELOPE__BODY_LIGHT_GO;
+        envelope.light_go = &go;
+        struct host *host = self->run->hosts[agent->index];
+        if (director->ops.send(director->ops.ctx, host->agent_id, &envelope) != 0)
+            leave_out(self, agent, true, "it went away");
+    }
+    batch_settle(self);
+}
+
+static void batch_go_if_armed(struct batch *self)
+{
+    for (uint32_t i = 0; i < self->agent_count; i++)
+        if (!self->agents[i].armed && !self->agents[i].out)
+            return;
+    if (!self->going && !self->ending && self->unresolved > 0)
+        batch_go(self);
+}
+
+static void batch_not_armed(void *arg, int64_t now_mono_ns)
+{
+    (void)now_mono_ns;
+    struct batch *self = arg;
+    char why[256];
+    self->timer = 0;
+    for (uint32_t i = 0; i < self->agent_count; i++) {
+        struct light_agent *agent = &self->agents[i];
+        if (agent->armed || agent->out)
+            continue;
+        snprintf(why, sizeof why, "%s did not prepare for probes within %d s",
+            self->run->names[agent->index], (int)(ARMED_DEADLINE_NS / NS_PER_S));
+        leave_out(self, agent, false, why);
+    }
+    if (!batch_settle(self))
+        batch_go_if_armed(self);
+}
+
+void batch_armed(struct batch *self, uint32_t agent_id, const Mp__LightArmed *armed)
+{
+    struct light_agent *agent = agent_find(self, agent_id);
+    if (!agent || agent->armed || agent->out || self->going)
+        return;
+    if (armed->refused && *armed->refused) {
+        char why[512];
+        snprintf(
+            why, sizeof why, "%s refuses: %.400s", self->run->names[agent->index], armed->refused);
+        // What the owner forbids now is forbidden in a second: final.
+        for (uint32_t i = 0; i < agent->peer_count; i++) {
+            uint32_t entry = agent->peers[i], cell = self->entries[entry].cell;
+            if (!is_open(self, entry))
+                continue;
+            resolve(self, entry);
+            if (self->run->cells[cell].step == CELL_RUNS)
+                run_cell_end(self->run, cell, MP__CELL_STATE__SKIPPED, why);
+        }
+        leave_out(self, agent, false, why);
+    }
+    agent->armed = true;
+    if (!batch_settle(self))
+        batch_go_if_armed(self);
+}
+
+void batch_agent_gone(struct batch *self, uint32_t agent_id)
+{
+    struct light_agent *agent = agent_find(self, agent_id);
+    if (!agent)
+        return;
+    leave_out(self, agent, true, "it went away");
+    if (!batch_settle(self))
+        batch_go_if_armed(self);
+}
+
+// ------------------------------------------------------------------------------------ results
+
+static int by_id(const void *a, const void *b)
+{
+    return memcmp(
+        ((const struct light_entry *)a)->id, ((const struct light_entry *)b)->id, ID_SIZE);
+}
+
+static void outcome_cell(struct batch *self, const Mp__LightOutcome *outcome,
+    const Mp__LightResult *result, struct light_entry *entry, struct receipt *receipt)
+{
+    struct run *run = self->run;
+    uint32_t index = entry->cell, number = (uint32_t)(entry - self->entries);
+    if (run->cells[index].step != CELL_RUNS) {
+        resolve(self, number);
+        return;
+    }
+    // Stopped, or failed without a probe sent, says nothing about the path.
+    bool nothing = outcome->outcome == MP__OUTCOME__OUTCOME_STOPPED ||
+                   (outcome->outcome == MP__OUTCOME__OUTCOME_FAILED &&
+                       (!outcome->has_sent || outcome->sent == 0));
+    if (nothing && run->cells[index].attempts <= run->options.retries) {
+        entry_again(self, number, false, "it was stopped");
+        return;
+    }
+    Mp__Cell *cell = run_cell_new(run, index, MP__CELL_STATE__OK, NULL);
+    cell->has_started_wall_ns = true;
+    cell->started_wall_ns = self->started_wall_ns;
+    merge_light(outcome, result->stamps, cell);
+    resolve(self, number);
+    run->director->tests_done++;
+    run_cell_final(run, cell, receipt, NULL);
+}
+
+// False if this agent's part was not asked for.
+bool batch_result(struct batch *self, uint32_t agent_id, const Mp__LightResult *result)
+{
+    struct light_agent *agent = agent_find(self, agent_id);
+    if (!agent || !self->going || agent->done)
+        return false;
+    struct receipt *receipt = receipt_new(agent_id, result->sequence);
+    for (size_t i = 0; i < result->n_outcomes; i++) {
+        struct light_entry key, *entry;
+        memcpy(key.id, result->outcomes[i]->test_id.data, ID_SIZE);
+        entry = bsearch(&key, self->entries, self->entry_count, sizeof key, by_id);
+        if (entry && !entry->resolved &&
+            place_of(self, (uint32_t)(entry - self->entries))->from == agent->index)
+            outcome_cell(self, result->outcomes[i], result, entry, receipt);
+    }
+    receipt_settle(self->run->director, &receipt);
+    if (++agent->parts_seen >= result->parts) {
+        agent->done = true;
+        for (uint32_t i = 0; i < agent->probed; i++)
+            if (is_open(self, agent->peers[i]))
+                entry_again(self, agent->peers[i], false, "its prober left it out of its results");
+    }
+    batch_settle(self);
+    return true;
+}
+
+// ----------------------------------------------------------------------------------------- arming
+
+static void entry_key(const struct batch *self, uint32_t entry, uint8_t key[KEY_SIZE])
+{
+    crypto_generichash(key, KEY_SIZE, self->entries[entry].id, ID_SIZE, self->secret, KEY_SIZE);
+}
+
+struct arm_part {
+    Mp__LightPeer peers[PEERS_A_PART];
+    Mp__LightPeer *list[PEERS_A_PART];
+    uint8_t keys[PEERS_A_PART][KEY_SIZE];
+    size_t count;
+};
+
+static void part_add(const struct batch *self, const struct light_agent *agent, uint32_t entry,
+    struct arm_part *part)
+{
+    const struct run *run = self->run;
+    const struct cell_place *place = place_of(self, entry);
+    bool probes = place->from == agent->index;
+    uint32_t other = probes ? place->to : place->from;
+    const struct agent *mine = run_agent(run, agent->index), *theirs = run_agent(run, other);
+    const char *local, *remote;
+    if (!mine || !theirs || !planner_addresses(&self->spec, mine, theirs, &local, &remote))
+        return;
+    Mp__LightPeer *peer = &part->peers[part->count];
+    mp__light_peer__init(peer);
+    entry_key(self, entry, part->keys[part->count]);
+    peer->test_id = (ProtobufCBinaryData){ID_SIZE, self->entries[entry].id};
+    peer->key = (ProtobufCBinaryData){KEY_SIZE, part->keys[part->count]};
+    peer->probes = probes;
+    peer->local_address = (char *)local;
+    peer->peer_address = (char *)remote;
+    peer->peer_name = run->names[other];
+    peer->peer_port = theirs->data_port;
+    part->list[part->count++] = peer;
+}
+
+static int send_part(struct batch *self, const struct light_agent *agent)
+{
+    director_t *director = self->run->director;
+    struct arm_part *part = zmalloc(sizeof *part);
+    uint32_t first = agent->part * PEERS_A_PART;
+    for (uint32_t i = first; i < agent->peer_count && i < first + PEERS_A_PART; i++)
+        part_add(self, agent, agent->peers[i], part);
+    Mp__TestSpec spec = MP__TEST_SPEC__INIT;
+    testspec_to_wire(&self->spec, &spec);
+    Mp__LightArm arm = MP__LIGHT_ARM__INIT;
+    arm.batch = (ProtobufCBinaryData){ID_SIZE, self->id};
+    arm.part = agent->part;
+    arm.parts = agent->parts;
+    arm.spec = &spec;
+    arm.expiry_ns = self->spec.duration_ns + ARMED_DEADLINE_NS + LIGHT_MARGIN_NS;
+    arm.epoch = director->epoch;
+    arm.peers = part->list;
+    arm.n_peers = part->count;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_LIGHT_ARM;
+    envelope.light_arm = &arm;
+    int rc =
+        director->ops.send(director->ops.ctx, self->run->hosts[agent->index]->agent_id, &envelope);
+    sodium_memzero(part->keys, sizeof part->keys);
+    free(part);
+    return rc;
+}
+
+static void arm_some(void *arg, int64_t now_mono_ns)
+{
+    (void)now_mono_ns;
+    struct batch *self = arg;
+    unsigned left = CHUNK_PARTS;
+    bool more = false;
+    self->send_timer = 0;
+    for (uint32_t i = 0; i < self->agent_count; i++) {
+        struct light_agent *agent = &self->agents[i];
+        while (left > 0 && !agent->out && agent->part < agent->parts) {
+            int rc = send_part(self, agent);
+            if (rc == -EAGAIN)
+                break;
+            left--;
+            agent->part++;
+            if (rc == 0)
+                continue;
+            self->run->hosts[agent->index]->unreachable = true;
+            leave_out(self, agent, true, "it went away");
+        }
+        more = more || (!agent->out && agent->part < agent->parts);
+    }
+    if (batch_settle(self))
+        return;
+    if (more)
+        self->send_timer = timers_after(
+            self->run->director->timers, left == 0 ? 0 : SEND_AGAIN_NS, arm_some, self);
+    else
+        batch_go_if_armed(self);
+}
+
+// Lists of peers by agent, the probed ones first.
+static void batch_fill_agents(struct batch *self)
+{
+    struct run *run = self->run;
+    uint32_t *number = zmalloc((run->agent_count + 1) * sizeof *number);
+    uint32_t *degree = zmalloc((run->agent_count + 1) * sizeof *degree);
+    for (uint32_t i = 0; i < self->entry_count; i++) {
+        degree[place_of(self, i)->from]++;
+        degree[place_of(self, i)->to]++;
+    }
+    for (uint32_t h = 0; h < run->agent_count; h++)
+        self->agent_count += degree[h] > 0;
+    self->agents = zmalloc((self->agent_count + 1) * sizeof *self->agents);
+    uint32_t next = 0;
+    for (uint32_t h = 0; h < run->agent_count; h++) {
+        if (degree[h] == 0)
+            continue;
+        struct light_agent *agent = &self->agents[next];
+        agent->index = h;
+        agent->peers = zmalloc(degree[h] * sizeof *agent->peers);
+        agent->parts = (degree[h] + PEERS_A_PART - 1) / PEERS_A_PART;
+        number[h] = next++;
+    }
+    for (int reflects = 0; reflects <= 1; reflects++)
+        for (uint32_t i = 0; i < self->entry_count; i++) {
+            const struct cell_place *place = place_of(self, i);
+            struct light_agent *agent = &self->agents[number[reflects ? place->to : place->from]];
+            agent->peers[agent->peer_count++] = i;
+            agent->probed += !reflects;
+        }
+    free(number);
+    free(degree);
+}
+
+static void batch_claim(struct batch *self)
+{
+    struct run *run = self->run;
+    for (uint32_t i = 0; i < self->agent_count; i++) {
+        struct host *host = run->hosts[self->agents[i].index];
+        host->tests++;
+        if (self->from == self->to)
+            ledger_light_claim(run->director->ledger, host->ledger, true);
+        else
+            run_host_busy(run, self->agents[i].index, true);
+    }
+}
+
+void batch_start(
+    struct run *run, const uint32_t *cells, uint32_t count, double rate, bool scheduled)
+{
+    director_t *director = run->director;
+    struct batch *self = zmalloc(sizeof *self);
+    self->run = run;
+    self->phase = run->phase;
+    self->spec = run->options.phases[run->phase].spec;
+    self->spec.probe_rate = rate;
+    self->since_mono_ns = clock_mono(director->clock);
+    randombytes_buf(self->id, sizeof self->id);
+    randombytes_buf(self->secret, sizeof self->secret);
+    id_text(self->id, self->id_text);
+    self->entries = zmalloc((count + 1) * sizeof *self->entries);
+    self->entry_count = self->unresolved = count;
+    for (uint32_t i = 0; i < count; i++) {
+        randombytes_buf(self->entries[i].id, ID_SIZE);
+        self->entries[i].cell = cells[i];
+        run->cells[cells[i]].step = CELL_RUNS;
+        run->cells[cells[i]].attempts++;
+    }
+    qsort(self->entries, count, sizeof *self->entries, by_id);
+    if (scheduled) {
+        self->from = run->places[cells[0]].from;
+        self->to = run->places[cells[0]].to;
+    }
+    batch_fill_agents(self);
+    batch_claim(self);
+    self->place = zlistx_add_end(run->batches, self);
+    zhashx_insert(director->batches, self->id_text, self);
+    run_begins(run);
+    self->timer = timers_after(director->timers, ARMED_DEADLINE_NS, batch_not_armed, self);
+    self->send_timer = timers_after(director->timers, 0, arm_some, self);
+}
+
+// -------------------------------------------------------------------------- choosing the next ones
+
+struct candidates {
+    uint32_t *cells, count;
+    uint32_t *probed;  // by agent
+    double *core_load; // by the ledger's machine
+};
+
+static void gather(struct run *run, struct candidates *found, struct light_load *load)
+{
+    uint32_t p = run->phase;
+    uint32_t *machines = zmalloc((run->agent_count + 1) * sizeof *machines);
+    unsigned *cores = zmalloc((run->agent_count + 1) * sizeof *cores);
+    uint32_t most_machine = 0;
+    for (uint32_t h = 0; h < run->agent_count; h++) {
+        const struct agent *agent = run_agent(run, h);
+        cores[h] = agent && agent->capabilities && agent->capabilities->cores
+                       ? agent->capabilities->cores
+                       : 1;
+        if (agent)
+            machines[h] = ledger_machine(run->director->ledger, agent->boot_id, cores[h]);
+        most_machine = machines[h] > most_machine ? machines[h] : most_machine;
+    }
+    found->cells = zmalloc((run->phase_first[p + 1] - run->phase_first[p] + 1) * sizeof(uint32_t));
+    found->probed = zmalloc((run->agent_count + 1) * sizeof *found->probed);
+    found->core_load = zmalloc((most_machine + 1) * sizeof *found->core_load);
+    for (uint32_t i = run->phase_first[p]; i < run->phase_first[p + 1]; i++) {
+        const struct cell_place *place = &run->places[i];
+        if (run->cells[i].step != CELL_WAITS || !run_agent_there(run, place->from) ||
+            !run_agent_there(run, place->to))
+            continue;
+        found->cells[found->count++] = i;
+        double *core = &found->core_load[machines[place->from]];
+        *core += 1.0 / cores[place->from];
+        if (++found->probed[place->from] > load->most_of_agent)
+            load->most_of_agent = found->probed[place->from];
+        load->most_of_core = *core > load->most_of_core ? *core : load->most_of_core;
+    }
+    load->pairs = found->count;
+    free(machines);
+    free(cores);
+}
+
+// Keeps about 1/batches of the cells: whole shifts of the circle, so that each agent's load shrinks
+// alike.
+static uint32_t thin(const struct run *run, struct candidates *found, size_t batches)
+{
+    uint32_t n = run->agent_count, most = (uint32_t)(found->count / batches), kept = 0, sum = 0;
+    if (batches <= 1)
+        return found->count;
+    uint32_t *by_shift = zmalloc((n + 1) * sizeof *by_shift), last = 0;
+    for (uint32_t i = 0; i < found->count; i++) {
+        const struct cell_place *place = &run->places[found->cells[i]];
+        by_shift[(place->to + n - place->from) % n]++;
+    }
+    for (uint32_t shift = 1; shift < n && (sum == 0 || sum + by_shift[shift] <= most); shift++) {
+        sum += by_shift[shift];
+        last = shift;
+    }
+    for (uint32_t i = 0; i < found->count; i++) {
+        const struct cell_place *place = &run->places[found->cells[i]];
+        if ((place->to + n - place->from) % n <= last)
+            found->cells[kept++] = found->cells[i];
+    }
+    free(by_shift);
+    return kept;
+}
+
+static bool hosts_idle(const struct run *run, const uint32_t *cells, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct cell_place *place = &run->places[cells[i]];
+        if (!ledger_host_idle(run->director->ledger, run->hosts[place->from]->ledger) ||
+            !ledger_host_idle(run->director->ledger, run->hosts[place->to]->ledger))
+            return false;
+    }
+    return true;
+}
+
+bool batch_start_next(struct run *run)
+{
+    const struct testspec *spec = &run->options.phases[run->phase].spec;
+    struct candidates found = {0};
+    struct light_load load = {0};
+    gather(run, &found, &load);
+    size_t batches = planner_light_batches(spec, &load);
+    uint32_t count = thin(run, &found, batches);
+    bool idle = hosts_idle(run, found.cells, count);
+    if (idle && count > 0) {
+        load.most_of_agent = (load.most_of_agent + batches - 1) / batches;
+        load.most_of_core /= (double)batches;
+        batch_start(run, found.cells, count, planner_probe_rate(spec, &load), false);
+    }
+    free(found.cells);
+    free(found.probed);
+    free(found.core_load);
+    return idle;
+}

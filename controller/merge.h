@@ -1,0 +1,26 @@
+#ifndef MESHPERF_MERGE_H
+#define MESHPERF_MERGE_H
+
+// Two ends' reports become one cell of the matrix. Pure. What was not measured stays absent.
+//
+// Bandwidth, bytes, loss, jitter come from the receiver; retransmits, RTT under load and the limits
+// from the sender. Packets are made consistent: sent = received + lost_network + lost_receiver,
+// with `sent` the sender's final count and lost_receiver at most what is missing (with GRO it is a
+// bound).
+
+#include <stdbool.h>
+
+#include "meshperf.pb-c.h"
+#include "testspec.h"
+
+// Fills a cell whose index, kind, from, to, phase and attempts are set. With bidir each report
+// holds both halves: the sender's `send` and the receiver's `receive` count here. Everything in the
+// cell is the caller's: free it with mp__cell__free_unpacked. False if an end reports success
+// without its numbers; then the cell is untouched.
+bool merge_ends(const struct testspec *spec, const Mp__EndReport *sender,
+    const Mp__EndReport *receiver, Mp__Cell *cell) __attribute__((warn_unused_result));
+
+// A light probe's outcome: from = the prober, packets are round trips.
+void merge_light(const Mp__LightOutcome *outcome, const char *stamps, Mp__Cell *cell);
+
+#endif

@@ -1,0 +1,99 @@
+#ifndef MESHPERF_PLANNER_H
+#define MESHPERF_PLANNER_H
+
+// From a request to phases, agents and cells, and what they will cost. Pure: reads the registry,
+// starts nothing, keeps nothing. Every number that a peer chose is checked here.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "meshperf.pb-c.h"
+#include "registry.h"
+#include "testspec.h"
+
+#define PLANNER_PHASES_MAX TEST_KIND_MAX
+#define PLANNER_SHARED_MAX 16
+#define PLANNER_SETUP_S 0.02         // PREPARE, READY, START and the handshake, forecast
+#define PLANNER_LIGHT_SETUP_S 0.3    // arming and collecting one batch of light probes, forecast
+#define PLANNER_LIGHT_PROBE_BYTES 96 // payload of a probe and of its answer
+
+struct cell_place; // director.h
+struct director_refusal;
+
+// One kind of test of a run. Phases never overlap.
+struct phase {
+    struct testspec spec;
+    bool light;    // latency, path, port: batches of light probes
+    Mp__Mode mode; // isolated unless asked otherwise; light: concurrent
+};
+
+struct plan_shared {
+    char key[64];
+    uint32_t limit;
+};
+
+// The options of a request after checking.
+struct plan_options {
+    struct phase phases[PLANNER_PHASES_MAX];
+    size_t phase_count;
+    struct plan_shared shared[PLANNER_SHARED_MAX];
+    size_t shared_count;
+    bool machines_ignore; // asked for, or implied by mode concurrent
+    uint64_t seed;
+    uint32_t retries;
+};
+
+struct plan {
+    struct plan_options options;
+    struct agent **agents; // borrowed from the registry, sorted by name
+    size_t agent_count;
+    struct cell_place *places; // sorted by phase, from, to
+    size_t place_count;
+    size_t pairs; // directed pairs selected (cells of one phase)
+};
+
+// 0, or a negative error with `refusal` filled in. Only the options: phases and their limits.
+int planner_options(const Mp__RunRequest *request, struct plan_options *options,
+    struct director_refusal *refusal) __attribute__((warn_unused_result));
+
+// Everything; the caller's, planner_release.
+int planner_plan(registry_t *registry, const Mp__RunRequest *request, struct plan *plan,
+    struct director_refusal *refusal) __attribute__((warn_unused_result));
+void planner_release(struct plan *plan);
+
+// Why this pair is not tested: PENDING if it is. UNSUPPORTED or SKIPPED with a sentence that names
+// the side. An agent that never registered since it enrolled is not judged yet.
+Mp__CellState planner_judge(
+    const struct phase *phase, const struct agent *from, const struct agent *to, char reason[512]);
+
+// Addresses of both for a test: IPv6 preferred unless a family is asked for. The family, or 0.
+unsigned planner_addresses(const struct testspec *spec, const struct agent *from,
+    const struct agent *to, const char **from_address, const char **to_address);
+
+// Light probes. Probes a second for a pair when none is asked for: 20, at most 1,000 an agent and
+// 4,000 a core of a machine in all, at least 5 in a test. Where these meet, the mesh is measured in
+// several batches of at most `planner_light_peers` peers for each agent.
+struct light_load {
+    size_t pairs;         // of this batch
+    size_t most_of_agent; // pairs that one agent probes
+    double most_of_core;  // pairs that agents of one machine probe, for each of its cores
+};
+double planner_probe_rate(const struct testspec *spec, const struct light_load *load);
+// Into how many batches pairs with such a load (all at once) have to be split.
+size_t planner_light_batches(const struct testspec *spec, const struct light_load *load);
+
+// Seconds that one bandwidth test of a phase takes its hosts: at least, and as forecast.
+double planner_test_least_s(const struct testspec *spec);
+double planner_test_expected_s(const struct testspec *spec);
+
+struct forecast {
+    uint64_t tests, bytes_max;
+    bool unbounded_bytes;
+    double expected_s, expected_p95_s, lower_bound_s;
+    double phase_expected_s[PLANNER_PHASES_MAX];
+    char bound_by[200];
+};
+void planner_forecast(const struct plan *plan, struct forecast *forecast);
+
+#endif

@@ -1,0 +1,298 @@
+#include "verdict.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "units.h"
+
+// Thresholds of docs/measurement.md, "Limiter".
+#define REACHED 0.99      // of the rate asked for
+#define IDLE_SHARE 0.2    // of the window: the sender had nothing to send
+#define LIMITED_SHARE 0.2 // of the window: receive window, send buffer
+#define NETWORK_SHARE 0.8
+#define THREAD_BUSY 0.9
+#define CORE_BUSY 0.95
+#define WAIT_SHARE 0.2  // a thread that waited so long for a core was busy
+#define QUEUE_SHARE 0.5 // of the samples with a receive queue over half its buffer
+#define QUEUE_DELAY 1.5 // smoothed over smallest RTT
+
+#define TEXT_SIZE 200
+
+struct host_share {
+    double thread, core;
+    bool known;
+};
+
+// Everything the rules look at, with what is absent counted as not limiting.
+struct facts {
+    double goodput_bps, asked_bps;
+    bool tcp_shares; // busy and the limited shares are known
+    double idle, window, buffer, network;
+    struct host_share tx, rx;
+    double queue_high;
+    uint64_t softnet_dropped, retransmits;
+    double rtt_mean_s, rtt_min_s;
+    const char *capped_by;
+    uint64_t capped_bps;
+};
+
+struct finding {
+    const char *verdict;
+    char evidence[TEXT_SIZE];
+};
+
+static bool find(struct finding *finding, const char *verdict, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static bool find(struct finding *finding, const char *verdict, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(finding->evidence, sizeof finding->evidence, format, args);
+    va_end(args);
+    finding->verdict = verdict;
+    return true;
+}
+
+static struct host_share host_share(const Mp__HostLoad *load)
+{
+    struct host_share share = {0};
+    if (!load)
+        return share;
+    share.known = load->has_busiest_thread || load->has_busiest_core;
+    share.thread = load->has_busiest_thread ? load->busiest_thread : 0;
+    share.core = load->has_busiest_core ? load->busiest_core : 0;
+    if (load->has_run_queue_wait && load->run_queue_wait > WAIT_SHARE && share.thread < THREAD_BUSY)
+        share.thread = THREAD_BUSY;
+    return share;
+}
+
+static double at_least_0(double value)
+{
+    return value > 0 ? value : 0;
+}
+
+static struct facts gather(
+    const struct testspec *spec, const Mp__EndReport *sender, const Mp__EndReport *receiver)
+{
+    const Mp__SendSide *send = sender->send;
+    const Mp__ReceiveSide *receive = receiver->receive;
+    struct facts facts = {.tx = host_share(sender->load), .rx = host_share(receiver->load)};
+    facts.goodput_bps = receive->bandwidth_bps;
+    facts.asked_bps = testspec_rate_stated(spec) ? (double)spec->bitrate_bps : 0;
+    if (send->has_capped_bps && send->capped_bps > 0 &&
+        (facts.asked_bps == 0 || (double)send->capped_bps < facts.asked_bps)) {
+        facts.capped_bps = send->capped_bps;
+        facts.capped_by = send->capped_by ? send->capped_by : "a limit";
+    }
+    facts.tcp_shares = send->has_busy;
+    facts.idle = send->has_busy ? at_least_0(1 - send->busy) : 0;
+    facts.window = send->has_receive_window_limited ? send->receive_window_limited : 0;
+    facts.buffer = send->has_send_buffer_limited ? send->send_buffer_limited : 0;
+    facts.network = send->has_busy ? at_least_0(send->busy - facts.window - facts.buffer) : 0;
+    facts.queue_high = receive->has_receive_queue_high ? receive->receive_queue_high : 0;
+    if (receiver->load && receiver->load->has_softnet_dropped)
+        facts.softnet_dropped = receiver->load->softnet_dropped;
+    facts.retransmits = send->has_retransmits ? send->retransmits : 0;
+    if (send->rtt_loaded && send->rtt_loaded->has_mean)
+        facts.rtt_mean_s = send->rtt_loaded->mean;
+    if (send->has_min_rtt_s)
+        facts.rtt_min_s = send->min_rtt_s;
+    return facts;
+}
+
+static bool busy(const struct host_share *share)
+{
+    return share->thread >= THREAD_BUSY || share->core >= CORE_BUSY;
+}
+
+static bool found_bitrate(const struct facts *facts, struct finding *finding)
+{
+    char got[UNITS_TEXT_SIZE], limit[UNITS_TEXT_SIZE];
+    units_format_rate(facts->goodput_bps, got);
+    if (facts->capped_bps && facts->goodput_bps >= REACHED * (double)facts->capped_bps) {
+        units_format_rate((double)facts->capped_bps, limit);
+        return find(
+            finding, "bitrate", "%s of the %s that %.100s allows", got, limit, facts->capped_by);
+    }
+    if (facts->asked_bps == 0 || facts->goodput_bps < REACHED * facts->asked_bps)
+        return false;
+    units_format_rate(facts->asked_bps, limit);
+    return find(finding, "bitrate", "%s of the %s asked for", got, limit);
+}
+
+static bool found_idle(const struct facts *facts, struct finding *finding)
+{
+    if (facts->idle < IDLE_SHARE)
+        return false;
+    if (busy(&facts->tx))
+        return find(finding, "sender_cpu", "idle %.0f %%, sender's thread %.0f %%, core %.0f %%",
+            100 * facts->idle, 100 * facts->tx.thread, 100 * facts->tx.core);
+    return find(finding, "unknown", "the sender had nothing to send %.0f %% of the time",
+        100 * facts->idle);
+}
+
+static bool found_window(const struct facts *facts, struct finding *finding)
+{
+    if (facts->window < LIMITED_SHARE)
+        return false;
+    if (busy(&facts->rx) || facts->queue_high >= QUEUE_SHARE)
+        return find(finding, "receiver_cpu",
+            "receive window full %.0f %%, receiver's thread %.0f %%, core %.0f %%, queue high "
+            "%.0f %%",
+            100 * facts->window, 100 * facts->rx.thread, 100 * facts->rx.core,
+            100 * facts->queue_high);
+    return find(
+        finding, "receive_window", "receive window full %.0f %% of the time", 100 * facts->window);
+}
+
+static bool found_buffer(const struct facts *facts, struct finding *finding)
+{
+    return facts->buffer >= LIMITED_SHARE &&
+           find(
+               finding, "send_buffer", "send buffer full %.0f %% of the time", 100 * facts->buffer);
+}
+
+static bool found_core(const struct facts *facts, struct finding *finding)
+{
+    if (facts->rx.core >= CORE_BUSY)
+        return find(
+            finding, "receiver_cpu", "a core of the receiver %.0f %% busy", 100 * facts->rx.core);
+    if (facts->softnet_dropped > 0)
+        return find(finding, "receiver_cpu", "the receiver's kernel dropped %llu packets",
+            (unsigned long long)facts->softnet_dropped);
+    return facts->tx.core >= CORE_BUSY &&
+           find(finding, "sender_cpu", "a core of the sender %.0f %% busy", 100 * facts->tx.core);
+}
+
+static bool found_network(const struct facts *facts, struct finding *finding)
+{
+    if (!facts->tcp_shares || facts->network < NETWORK_SHARE)
+        return false;
+    if (facts->retransmits > 0)
+        return find(finding, "network", "loss: %llu retransmits, network-limited %.0f %%",
+            (unsigned long long)facts->retransmits, 100 * facts->network);
+    if (facts->rtt_min_s > 0 && facts->rtt_mean_s >= QUEUE_DELAY * facts->rtt_min_s)
+        return find(finding, "network", "queue: RTT %.2f times its smallest, limited %.0f %%",
+            facts->rtt_mean_s / facts->rtt_min_s, 100 * facts->network);
+    return find(finding, "network", "network-limited %.0f %% of the time", 100 * facts->network);
+}
+
+typedef bool rule(const struct facts *facts, struct finding *finding);
+
+static rule *const stream_rules[] = {
+    found_bitrate, found_idle, found_window, found_buffer, found_core, found_network};
+
+static struct finding judge_stream(const struct facts *facts)
+{
+    struct finding finding;
+    for (size_t i = 0; i < sizeof stream_rules / sizeof *stream_rules; i++)
+        if (stream_rules[i](facts, &finding))
+            return finding;
+    find(&finding, "unknown", "no rule of the limiter applies");
+    return finding;
+}
+
+// ------------------------------------------------------------------------------------------- udp
+
+static bool udp_loss(const struct facts *facts, const Mp__Packets *packets, struct finding *finding)
+{
+    if (!packets || !packets->has_sent || !packets->has_received ||
+        packets->received >= packets->sent)
+        return false;
+    double missing = (double)(packets->sent - packets->received);
+    double own = packets->has_lost_receiver ? (double)packets->lost_receiver : 0;
+    double share = 100 * missing / (double)packets->sent;
+    if (share < 100 * (1 - REACHED))
+        return false;
+    if (own >= missing / 2)
+        return find(
+            finding, "receiver_cpu", "%.1f %% lost, most of it in the receiver's socket", share);
+    if (facts->softnet_dropped >= missing / 2)
+        return find(finding, "receiver_cpu", "%.1f %% lost, %llu dropped by the receiver's kernel",
+            share, (unsigned long long)facts->softnet_dropped);
+    return find(finding, "network", "%.1f %% of the packets lost in the network", share);
+}
+
+static struct finding judge_udp(const struct testspec *spec, const struct facts *facts,
+    const Mp__SendSide *send, const Mp__Packets *packets)
+{
+    struct finding finding;
+    double asked = facts->capped_bps ? (double)facts->capped_bps : facts->asked_bps;
+    bool short_of = asked > 0 && send->has_offered_bps && send->offered_bps < REACHED * asked;
+    if (found_bitrate(facts, &finding))
+        return finding;
+    // Nothing of what was asked for is missing but what the sender did not offer: judge it first.
+    if (short_of && busy(&facts->tx)) {
+        find(&finding, "sender_cpu", "%.0f %% of the rate offered, sender's thread %.0f %%",
+            100 * send->offered_bps / asked, 100 * facts->tx.thread);
+        return finding;
+    }
+    if (udp_loss(facts, packets, &finding))
+        return finding;
+    if (spec->bitrate_max && busy(&facts->tx))
+        find(&finding, "sender_cpu", "sender's thread %.0f %%, core %.0f %%",
+            100 * facts->tx.thread, 100 * facts->tx.core);
+    else if (spec->bitrate_max && busy(&facts->rx))
+        find(&finding, "receiver_cpu", "receiver's thread %.0f %%, core %.0f %%",
+            100 * facts->rx.thread, 100 * facts->rx.core);
+    else if (send->has_blocked_s && send->has_duration_s && send->duration_s > 0 &&
+             send->blocked_s >= LIMITED_SHARE * send->duration_s)
+        find(&finding, "network", "the sender's queue was full %.0f %% of the time",
+            100 * send->blocked_s / send->duration_s);
+    else if (short_of)
+        find(&finding, "unknown", "%.0f %% of the rate offered although the sender was not busy",
+            100 * send->offered_bps / asked);
+    else
+        find(&finding, "unknown", "no rule of the limiter applies");
+    return finding;
+}
+
+// -------------------------------------------------------------------------------------- runner-up
+
+struct contender {
+    const char *verdict;
+    double share; // of its threshold; 1 = it would have matched
+};
+
+static struct contender second_best(const struct facts *facts, const char *verdict)
+{
+    const struct contender all[] = {
+        {"bitrate", facts->asked_bps > 0 ? facts->goodput_bps / facts->asked_bps / REACHED : 0},
+        {"receive_window", facts->window / LIMITED_SHARE},
+        {"send_buffer", facts->buffer / LIMITED_SHARE},
+        {"receiver_cpu", facts->rx.core / CORE_BUSY},
+        {"sender_cpu", facts->tx.core / CORE_BUSY},
+        {"network", facts->network / NETWORK_SHARE},
+    };
+    struct contender best = {0};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(all[i].verdict, verdict) != 0 && all[i].share > best.share)
+            best = all[i];
+    return best;
+}
+
+Mp__Limiter *verdict_new(
+    const struct testspec *spec, const Mp__EndReport *sender, const Mp__EndReport *receiver)
+{
+    struct facts facts = gather(spec, sender, receiver);
+    struct finding finding = spec->kind == TEST_UDP
+                                 ? judge_udp(spec, &facts, sender->send, receiver->receive->packets)
+                                 : judge_stream(&facts);
+    Mp__Limiter *limiter = malloc(sizeof *limiter);
+    if (!limiter)
+        abort();
+    mp__limiter__init(limiter);
+    limiter->verdict = strdup(finding.verdict);
+    limiter->evidence = strdup(finding.evidence);
+    struct contender second = second_best(&facts, finding.verdict);
+    // The margin says how far the runner-up stays below its own threshold.
+    if (second.verdict && second.share >= 0.5) {
+        limiter->runner_up = strdup(second.verdict);
+        limiter->has_margin = true;
+        limiter->margin = 1 - second.share;
+    }
+    return limiter;
+}
