@@ -461,16 +461,23 @@ uint64_t store_next_run_number(store_t *self)
     return (uint64_t)value + 1;
 }
 
+// The counters in the run's own row may be older than its cells, so they are counted again.
 static int done_read(struct db *db, const struct stored_run *run, bool *done)
 {
+    Mp__RunInfo *info = run->answer->run_answer->info;
     int64_t first = run->number << STORE_RUN_SHIFT;
     sqlite3_stmt *row = db_bind(db, SQL_CELL_STATES, "ii", first, first + run->cells);
     int rc;
+    info->done = info->ok = 0;
     while ((rc = db_step(db, row)) > 0) {
         int64_t index = sqlite3_column_int64(row, 0);
-        if (index >= 0 && index < (int64_t)run->cells)
-            done[index] = true;
+        if (index < 0 || index >= (int64_t)run->cells)
+            continue;
+        done[index] = true;
+        info->done++;
+        info->ok += sqlite3_column_int64(row, 1) == MP__CELL_STATE__OK;
     }
+    info->failed = info->done - info->ok;
     return rc;
 }
 

@@ -109,7 +109,7 @@ static const char *const statements[SQL_STATEMENTS] = {
     [SQL_CELL_PUT] = "INSERT OR IGNORE INTO cell SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
                      " ?11, ?12, ?13, ?14 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2)",
     [SQL_CELL_PAGE] = "SELECT idx, record FROM cell WHERE id >= ? AND id < ? ORDER BY id",
-    [SQL_CELL_STATES] = "SELECT idx FROM cell WHERE id >= ? AND id < ? ORDER BY id",
+    [SQL_CELL_STATES] = "SELECT idx, state FROM cell WHERE id >= ? AND id < ? ORDER BY id",
 };
 
 // ------------------------------------------------------------------------------------- errors
