@@ -527,6 +527,18 @@ static double seconds(const struct timeval *time)
     return (double)time->tv_sec + (double)time->tv_usec / 1e6;
 }
 
+// The director keeps ended runs a while for those who follow them; they do not count.
+static uint32_t runs_active(struct server *self)
+{
+    const Mp__RunInfo *infos[DIRECTOR_RUNS_MAX];
+    size_t count = director_active(self->director, infos, DIRECTOR_RUNS_MAX);
+    uint32_t active = 0;
+    for (size_t i = 0; i < count && i < DIRECTOR_RUNS_MAX; i++)
+        active +=
+            infos[i]->state == MP__RUN_STATE__QUEUED || infos[i]->state == MP__RUN_STATE__RUNNING;
+    return active;
+}
+
 void admin_status(struct server *self, struct reply *reply, Mp__Envelope *question)
 {
     (void)question;
@@ -541,8 +553,7 @@ void admin_status(struct server *self, struct reply *reply, Mp__Envelope *questi
     for (struct agent *agent = registry_next(self->registry, 0); agent;
          agent = registry_next(self->registry, agent->id))
         answer.connected += agent_connected(agent);
-    const Mp__RunInfo *active[DIRECTOR_RUNS_MAX];
-    answer.runs_active = (uint32_t)director_active(self->director, active, DIRECTOR_RUNS_MAX);
+    answer.runs_active = runs_active(self);
     answer.resident_bytes = resident_bytes();
     answer.cpu_s = seconds(&usage.ru_utime) + seconds(&usage.ru_stime);
     answer.storage = self->trouble[0] ? self->trouble : (char *)"ok";
