@@ -138,7 +138,8 @@ static void name_in_use(
     identity_fingerprint(present->key, fingerprint);
     struct member *member = server_member(self, present->id);
     const char *host = member && member->session ? member->session->host : NULL;
-    log_warn("the host at %s may not join as %s (token %s): another agent%s%s has that name",
+    server_complain(self,
+        "the host at %s may not join as %s (token %s): another agent%s%s has that name",
         peer->address, present->name, token->id, host ? " at " : "", host ? host : "");
     server_refuse(self, peer, MP__REFUSED__CODE__NAME_IN_USE,
         "the name %s is in use by another agent (key %s%s%s); choose another --name, or remove "
@@ -204,7 +205,8 @@ void enrol_handle(struct server *self, struct peer *peer, const Mp__Enrol *enrol
     }
     struct agent *agent = registry_add(self->registry, 0, enrol->name, enrol->public_key.data);
     if (!agent) {
-        log_error("%s cannot join: there are %d agents already", enrol->name, REGISTRY_AGENTS_MAX);
+        server_complain(
+            self, "%s cannot join: there are %d agents already", enrol->name, REGISTRY_AGENTS_MAX);
         server_refuse(self, peer, MP__REFUSED__CODE__BUSY,
             "this controller has as many agents as it can have (%d)", REGISTRY_AGENTS_MAX);
         return;
