@@ -1,1 +1,92 @@
-typedef int control_pending;
+#include "control.h"
+
+#include <endian.h>
+#include <string.h>
+
+static const uint8_t magic[4] = {'M', 'P', 'D', '1'};
+
+// Where things stand: the head as in the handshake, eight numbers (big endian), the MAC at the end.
+enum {
+    AT_TYPE = 4,
+    AT_PHASE = 5,
+    AT_FLAGS = 6,
+    AT_DIRECTION = 7,
+    AT_ID = 8,
+    AT_SEQUENCE = 24,
+    AT_NUMBERS = 32,
+    AT_MAC = CONTROL_SIZE - TICKET_MAC_SIZE,
+    NUMBERS = 8,
+    FLAG_FINAL_SEEN = 1,
+};
+
+static void put_u64(uint8_t *out, uint64_t value)
+{
+    value = htobe64(value);
+    memcpy(out, &value, sizeof value);
+}
+
+static uint64_t get_u64(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return be64toh(value);
+}
+
+void control_pack(const struct control *message, const struct ticket_keys *keys, unsigned direction,
+    uint8_t out[CONTROL_SIZE])
+{
+    memset(out, 0, CONTROL_SIZE);
+    memcpy(out, magic, sizeof magic);
+    out[AT_TYPE] = (uint8_t)message->type;
+    out[AT_PHASE] = (uint8_t)message->phase;
+    out[AT_FLAGS] = message->final_seen ? FLAG_FINAL_SEEN : 0;
+    out[AT_DIRECTION] = (uint8_t)direction;
+    memcpy(out + AT_ID, keys->id, TICKET_ID_SIZE);
+    uint32_t sequence = htobe32(message->sequence);
+    memcpy(out + AT_SEQUENCE, &sequence, sizeof sequence);
+    const uint64_t numbers[NUMBERS] = {message->bytes, message->packets, message->first_sequence,
+        message->end_sequence, message->lost_sender, message->drops_receiver,
+        (uint64_t)message->window_ns, message->missing};
+    for (size_t i = 0; i < NUMBERS; i++)
+        put_u64(out + AT_NUMBERS + 8 * i, numbers[i]);
+    ticket_mac(keys->control, out, AT_MAC, out + AT_MAC);
+}
+
+static bool well_formed(const uint8_t *bytes, const struct ticket_keys *keys, unsigned direction)
+{
+    if (memcmp(bytes, magic, sizeof magic) != 0)
+        return false;
+    if (bytes[AT_TYPE] < CONTROL_FEEDBACK || bytes[AT_TYPE] > CONTROL_ABORT)
+        return false;
+    return bytes[AT_PHASE] <= CONTROL_DONE && bytes[AT_FLAGS] <= FLAG_FINAL_SEEN &&
+           bytes[AT_DIRECTION] == direction && memcmp(bytes + AT_ID, keys->id, TICKET_ID_SIZE) == 0;
+}
+
+bool control_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys *keys,
+    unsigned direction, struct control *message)
+{
+    if (size != CONTROL_SIZE || !well_formed(bytes, keys, direction))
+        return false;
+    uint8_t mac[TICKET_MAC_SIZE];
+    ticket_mac(keys->control, bytes, AT_MAC, mac);
+    if (!ticket_mac_equal(mac, bytes + AT_MAC))
+        return false;
+    uint32_t sequence;
+    memcpy(&sequence, bytes + AT_SEQUENCE, sizeof sequence);
+    const uint8_t *numbers = bytes + AT_NUMBERS;
+    *message = (struct control){
+        .type = bytes[AT_TYPE],
+        .phase = bytes[AT_PHASE],
+        .final_seen = bytes[AT_FLAGS] & FLAG_FINAL_SEEN,
+        .sequence = be32toh(sequence),
+        .bytes = get_u64(numbers),
+        .packets = get_u64(numbers + 8),
+        .first_sequence = get_u64(numbers + 16),
+        .end_sequence = get_u64(numbers + 24),
+        .lost_sender = get_u64(numbers + 32),
+        .drops_receiver = get_u64(numbers + 40),
+        .window_ns = (int64_t)get_u64(numbers + 48),
+        .missing = get_u64(numbers + 56),
+    };
+    return true;
+}

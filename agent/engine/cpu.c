@@ -1,1 +1,199 @@
-typedef int cpu_pending;
+#include "cpu.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+#define CORES_MAX 1024
+#define SOFTIRQ_INVOLVED 0.1 // a core with more softirq than this works for some test
+
+struct core_time {
+    uint64_t busy, softirq, all; // jiffies
+};
+
+struct sample {
+    int64_t at_mono_ns;
+    int64_t cpu_ns[CPU_THREADS_MAX], wait_ns[CPU_THREADS_MAX]; // -1: unknown
+    int core[CPU_THREADS_MAX];                                 // where it ran last, -1: unknown
+    struct core_time cores[CORES_MAX];
+    size_t core_count;
+    uint64_t softnet_dropped;
+};
+
+struct cpu {
+    pid_t tids[CPU_THREADS_MAX];
+    size_t thread_count;
+    struct sample begin, end;
+};
+
+cpu_t *cpu_new(void)
+{
+    cpu_t *self = calloc(1, sizeof *self);
+    if (!self)
+        abort();
+    return self;
+}
+
+void cpu_destroy(cpu_t **self_p)
+{
+    free(*self_p);
+    *self_p = NULL;
+}
+
+void cpu_watch(cpu_t *self, pid_t tid)
+{
+    if (self->thread_count < CPU_THREADS_MAX)
+        self->tids[self->thread_count++] = tid;
+}
+
+// A thread's CPU clock, as the kernel encodes it: the complement of its id over three type bits.
+static int64_t thread_cpu_ns(pid_t tid)
+{
+    struct timespec used;
+    clockid_t id = (clockid_t)((~(unsigned)tid << 3) | 6u);
+    if (clock_gettime(id, &used) < 0)
+        return -1;
+    return used.tv_sec * NS_PER_S + used.tv_nsec;
+}
+
+static int64_t thread_wait_ns(pid_t tid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", (int)tid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return -1;
+    long long ran, waited;
+    int fields = fscanf(file, "%lld %lld", &ran, &waited);
+    fclose(file);
+    return fields == 2 ? waited : -1;
+}
+
+// Field 39 of stat; the command in field 2 may contain anything, so fields count from its last ')'.
+static int thread_core(pid_t tid)
+{
+    char path[64], line[1024];
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return -1;
+    bool read = fgets(line, sizeof line, file);
+    fclose(file);
+    char *at = read ? strrchr(line, ')') : NULL;
+    for (int field = 2; at && field < 39; field++)
+        at = strchr(at + 1, ' ');
+    return at ? atoi(at + 1) : -1;
+}
+
+static void read_cores(struct sample *sample)
+{
+    FILE *file = fopen("/proc/stat", "re");
+    char line[512];
+    sample->core_count = 0;
+    while (file && fgets(line, sizeof line, file)) {
+        unsigned number;
+        unsigned long long user, nice, system, idle, iowait, irq, softirq, steal;
+        if (sscanf(line, "cpu%u %llu %llu %llu %llu %llu %llu %llu %llu", &number, &user, &nice,
+                &system, &idle, &iowait, &irq, &softirq, &steal) != 9 ||
+            number >= CORES_MAX || line[3] == ' ')
+            continue;
+        struct core_time *core = &sample->cores[number];
+        core->busy = user + nice + system + irq + softirq + steal;
+        core->softirq = softirq;
+        core->all = core->busy + idle + iowait;
+        if (number >= sample->core_count)
+            sample->core_count = number + 1;
+    }
+    if (file)
+        fclose(file);
+}
+
+static uint64_t read_softnet(void)
+{
+    FILE *file = fopen("/proc/net/softnet_stat", "re");
+    if (!file)
+        return PROBE_ABSENT;
+    char line[512];
+    uint64_t dropped = 0;
+    unsigned processed, drops;
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "%x %x", &processed, &drops) == 2)
+            dropped += drops;
+    fclose(file);
+    return dropped;
+}
+
+static void take(const cpu_t *self, struct sample *sample)
+{
+    sample->at_mono_ns = clock_mono_ns();
+    for (size_t i = 0; i < self->thread_count; i++) {
+        sample->cpu_ns[i] = thread_cpu_ns(self->tids[i]);
+        sample->wait_ns[i] = thread_wait_ns(self->tids[i]);
+        sample->core[i] = thread_core(self->tids[i]);
+    }
+    read_cores(sample);
+    sample->softnet_dropped = read_softnet();
+}
+
+void cpu_begin(cpu_t *self)
+{
+    take(self, &self->begin);
+}
+
+static bool ran_there(const cpu_t *self, size_t core)
+{
+    for (size_t i = 0; i < self->thread_count; i++)
+        if (self->begin.core[i] == (int)core || self->end.core[i] == (int)core)
+            return true;
+    return false;
+}
+
+static double busiest_core(const cpu_t *self)
+{
+    double most = NAN;
+    for (size_t i = 0; i < self->end.core_count && i < self->begin.core_count; i++) {
+        const struct core_time *from = &self->begin.cores[i], *to = &self->end.cores[i];
+        if (to->all <= from->all || to->busy < from->busy)
+            continue;
+        double all = (double)(to->all - from->all);
+        double busy = (double)(to->busy - from->busy) / all;
+        double softirq = (double)(to->softirq - from->softirq) / all;
+        if ((ran_there(self, i) || softirq > SOFTIRQ_INVOLVED) && !(most >= busy))
+            most = busy;
+    }
+    return most;
+}
+
+void cpu_end(cpu_t *self, struct probe_load *load)
+{
+    take(self, &self->end);
+    const struct sample *from = &self->begin, *to = &self->end;
+    double span = (double)(to->at_mono_ns - from->at_mono_ns);
+    if (span <= 0)
+        return;
+    double cores = 0;
+    for (size_t i = 0; i < self->thread_count; i++) {
+        if (from->cpu_ns[i] >= 0 && to->cpu_ns[i] >= from->cpu_ns[i]) {
+            double share = (double)(to->cpu_ns[i] - from->cpu_ns[i]) / span;
+            cores += share;
+            load->cores = cores;
+            if (!(load->busiest_thread >= share))
+                load->busiest_thread = share;
+        }
+        if (from->wait_ns[i] >= 0 && to->wait_ns[i] >= from->wait_ns[i]) {
+            double wait = (double)(to->wait_ns[i] - from->wait_ns[i]) / span;
+            if (!(load->run_queue_wait >= wait))
+                load->run_queue_wait = wait;
+        }
+    }
+    load->busiest_core = busiest_core(self);
+    if (from->softnet_dropped != PROBE_ABSENT && to->softnet_dropped >= from->softnet_dropped &&
+        to->softnet_dropped != PROBE_ABSENT)
+        load->softnet_dropped = to->softnet_dropped - from->softnet_dropped;
+}
