@@ -45,6 +45,7 @@ void report_event(FILE *stream, const Mp__Event *event, Mp__RunAgent *const *age
 void report_event_end(FILE *stream, const Mp__RunInfo *info, int exit_status);
 
 // Plain lists: `agent list`, `token list`, `runs`, ... as an aligned table or csv/md/json.
+// A JSON name that starts with "#" (left out when printing) is of a number or truth value.
 struct report_column { const char *title; const char *json; };
 typedef struct report_list report_list_t;
 report_list_t *report_list_new(const char *format, const char *schema, const char *array,

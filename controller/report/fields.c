@@ -1,0 +1,218 @@
+#include "fields.h"
+
+#include "clock.h"
+
+#define NO_PARENT SIZE_MAX
+
+static struct value get_member(const struct field *self, const Mp__Cell *cell)
+{
+    struct value value = {.type = VALUE_ABSENT};
+    const char *base = (const char *)cell;
+    if (self->parent != NO_PARENT)
+        base = *(const char *const *)(base + self->parent);
+    if (!base)
+        return value;
+    const char *at = base + self->at;
+    if (self->type == VALUE_TEXT) {
+        value.text = *(const char *const *)at;
+        value.type = value.text ? VALUE_TEXT : VALUE_ABSENT;
+        return value;
+    }
+    if (self->has != NO_PARENT && !*(const protobuf_c_boolean *)(base + self->has))
+        return value;
+    value.type = self->type;
+    if (self->type == VALUE_REAL)
+        value.real = *(const double *)at;
+    else if (self->type == VALUE_WHOLE)
+        value.whole = *(const uint64_t *)at;
+    else if (self->type == VALUE_TIME)
+        value.wall_ns = *(const int64_t *)at;
+    else
+        value.whole = *(const protobuf_c_boolean *)at != 0;
+    return value;
+}
+
+static struct value get_small(const struct field *self, const Mp__Cell *cell)
+{
+    struct value value = {.type = VALUE_ABSENT};
+    const char *base = (const char *)cell;
+    if (*(const protobuf_c_boolean *)(base + self->has)) {
+        value.type = VALUE_WHOLE;
+        value.whole = *(const uint32_t *)(base + self->at);
+    }
+    return value;
+}
+
+static struct value get_state(const struct field *self, const Mp__Cell *cell)
+{
+    (void)self;
+    return (struct value){.type = VALUE_TEXT, .text = report_state_word(cell->state)};
+}
+
+static struct value get_attempts(const struct field *self, const Mp__Cell *cell)
+{
+    (void)self;
+    return (struct value){.type = VALUE_WHOLE, .whole = cell->has_attempts ? cell->attempts : 0};
+}
+
+#define OWN(path, member, type)                                                                    \
+    {                                                                                              \
+        path, false, get_member, NO_PARENT, offsetof(Mp__Cell, has_##member),                      \
+            offsetof(Mp__Cell, member), type                                                       \
+    }
+#define REAL(path, member) OWN(path, member, VALUE_REAL)
+#define WHOLE(path, member) OWN(path, member, VALUE_WHOLE)
+#define SMALL(path, member)                                                                        \
+    {                                                                                              \
+        path, false, get_small, NO_PARENT, offsetof(Mp__Cell, has_##member),                       \
+            offsetof(Mp__Cell, member), VALUE_WHOLE                                                \
+    }
+#define TEXT(path, member, always)                                                                 \
+    {                                                                                              \
+        path, always, get_member, NO_PARENT, NO_PARENT, offsetof(Mp__Cell, member), VALUE_TEXT     \
+    }
+#define PART(path, part, message, member, type)                                                    \
+    {                                                                                              \
+        path, false, get_member, offsetof(Mp__Cell, part), offsetof(message, has_##member),        \
+            offsetof(message, member), type                                                        \
+    }
+#define SPREAD(path, part)                                                                         \
+    PART(path ".min", part, Mp__Distribution, min, VALUE_REAL),                                    \
+        PART(path ".mean", part, Mp__Distribution, mean, VALUE_REAL),                              \
+        PART(path ".p50", part, Mp__Distribution, p50, VALUE_REAL),                                \
+        PART(path ".p90", part, Mp__Distribution, p90, VALUE_REAL),                                \
+        PART(path ".p99", part, Mp__Distribution, p99, VALUE_REAL),                                \
+        PART(path ".p999", part, Mp__Distribution, p999, VALUE_REAL),                              \
+        PART(path ".max", part, Mp__Distribution, max, VALUE_REAL),                                \
+    {                                                                                              \
+        path ".count", false, get_member, offsetof(Mp__Cell, part), NO_PARENT,                     \
+            offsetof(Mp__Distribution, count), VALUE_WHOLE                                         \
+    }
+#define PACKETS(path, member) PART("packets." path, packets, Mp__Packets, member, VALUE_WHOLE)
+
+static const struct field fields[] = {
+    {"state", true, get_state, NO_PARENT, NO_PARENT, 0, VALUE_TEXT},
+    TEXT("reason", reason, true),
+    {"started", true, get_member, NO_PARENT, offsetof(Mp__Cell, has_started_wall_ns),
+        offsetof(Mp__Cell, started_wall_ns), VALUE_TIME},
+    {"attempts", true, get_attempts, NO_PARENT, NO_PARENT, 0, VALUE_WHOLE},
+    TEXT("technique", technique, true),
+    REAL("bandwidth_bps", bandwidth_bps),
+    WHOLE("bytes", bytes),
+    REAL("duration_s", duration_s),
+    REAL("omitted_s", omitted_s),
+    WHOLE("retransmits", retransmits),
+    SPREAD("rtt_s", rtt),
+    SPREAD("rtt_loaded_s", rtt_loaded),
+    REAL("jitter_s", jitter_s),
+    REAL("jitter_rfc3550_s", jitter_rfc3550_s),
+    SPREAD("pdv_s", pdv),
+    SPREAD("ipdv_s", ipdv),
+    REAL("loss_ratio", loss_ratio),
+    PACKETS("sent", sent),
+    PACKETS("received", received),
+    PACKETS("lost_network", lost_network),
+    PACKETS("lost_receiver", lost_receiver),
+    PACKETS("lost_sender", lost_sender),
+    PACKETS("reordered", reordered),
+    PACKETS("duplicate", duplicate),
+    PACKETS("reorder_extent", reorder_extent),
+    PACKETS("loss_bursts", loss_bursts),
+    PACKETS("loss_burst_longest", loss_burst_longest),
+    PART("packets.loss_burst_mean", packets, Mp__Packets, loss_burst_mean, VALUE_REAL),
+    {"limiter.verdict", false, get_member, offsetof(Mp__Cell, limiter), NO_PARENT,
+        offsetof(Mp__Limiter, verdict), VALUE_TEXT},
+    {"limiter.evidence", false, get_member, offsetof(Mp__Cell, limiter), NO_PARENT,
+        offsetof(Mp__Limiter, evidence), VALUE_TEXT},
+    {"limiter.runner_up", false, get_member, offsetof(Mp__Cell, limiter), NO_PARENT,
+        offsetof(Mp__Limiter, runner_up), VALUE_TEXT},
+    PART("limiter.margin", limiter, Mp__Limiter, margin, VALUE_REAL),
+    REAL("cpu.sender", cpu_sender),
+    REAL("cpu.receiver", cpu_receiver),
+    REAL("stalled_s", stalled_s),
+    REAL("blocked_s", blocked_s),
+    REAL("offered_bps", offered_bps),
+    WHOLE("drained_bytes", drained_bytes),
+    TEXT("stamps", stamps, false),
+    SMALL("family", family),
+    TEXT("congestion", congestion, false),
+    SMALL("mss", mss),
+    SMALL("path_mtu", path_mtu),
+    SMALL("length", length),
+    OWN("fragmented", fragmented, VALUE_BOOL),
+    TEXT("translated", translated, false),
+    SMALL("flows", flows),
+    REAL("worst_flow_p50_s", worst_flow_p50_s),
+    REAL("best_flow_p50_s", best_flow_p50_s),
+    SMALL("source_port", source_port),
+    SMALL("destination_port", destination_port),
+};
+
+const struct field *report_fields(size_t *count)
+{
+    *count = sizeof fields / sizeof *fields;
+    return fields;
+}
+
+struct value report_field(const struct field *field, const Mp__Cell *cell)
+{
+    struct value value = field->get(field, cell);
+    // A number that is none is not a measurement.
+    if (value.type == VALUE_REAL && !(value.real - value.real == 0))
+        value.type = VALUE_ABSENT;
+    return value;
+}
+
+// --------------------------------------------------------------------------------------- words
+
+static const char *word_of(const char *const *words, size_t count, int value)
+{
+    return value >= 0 && (size_t)value < count && words[value] ? words[value] : "unknown";
+}
+
+const char *report_state_word(Mp__CellState state)
+{
+    static const char *const words[] = {[MP__CELL_STATE__PENDING] = "pending",
+        [MP__CELL_STATE__CELL_RUNNING] = "running",
+        [MP__CELL_STATE__OK] = "ok",
+        [MP__CELL_STATE__FAILED] = "failed",
+        [MP__CELL_STATE__UNSUPPORTED] = "unsupported",
+        [MP__CELL_STATE__CELL_CANCELLED] = "cancelled",
+        [MP__CELL_STATE__LOST] = "lost",
+        [MP__CELL_STATE__SKIPPED] = "skipped"};
+    return word_of(words, sizeof words / sizeof *words, (int)state);
+}
+
+const char *report_run_state_word(Mp__RunState state)
+{
+    static const char *const words[] = {[MP__RUN_STATE__QUEUED] = "queued",
+        [MP__RUN_STATE__RUNNING] = "running",
+        [MP__RUN_STATE__FINISHED] = "finished",
+        [MP__RUN_STATE__CANCELLED] = "cancelled"};
+    return word_of(words, sizeof words / sizeof *words, (int)state);
+}
+
+const char *report_kind_word(Mp__TestKind kind)
+{
+    static const char *const words[] = {[MP__TEST_KIND__TCP] = "tcp",
+        [MP__TEST_KIND__UDP] = "udp",
+        [MP__TEST_KIND__SCTP] = "sctp",
+        [MP__TEST_KIND__LATENCY] = "latency",
+        [MP__TEST_KIND__PATH] = "path",
+        [MP__TEST_KIND__PORT] = "port"};
+    return word_of(words, sizeof words / sizeof *words, (int)kind);
+}
+
+// The default mode of a run is that of its bandwidth tests, if it has any.
+const char *report_mode_word(const Mp__RunRequest *request)
+{
+    static const char *const words[] = {[MP__MODE__ISOLATED] = "isolated",
+        [MP__MODE__DUPLEX] = "duplex",
+        [MP__MODE__CONCURRENT] = "concurrent"};
+    if (request->has_mode)
+        return word_of(words, sizeof words / sizeof *words, (int)request->mode);
+    for (size_t i = 0; i < request->n_tests; i++)
+        if (request->tests[i]->kind <= MP__TEST_KIND__SCTP)
+            return "isolated";
+    return "concurrent";
+}

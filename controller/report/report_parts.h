@@ -1,0 +1,107 @@
+#ifndef MESHPERF_REPORT_PARTS_H
+#define MESHPERF_REPORT_PARTS_H
+
+// How the writers fit together. Private to the reports.
+
+#include "fields.h"
+#include "report.h"
+
+struct report;
+
+// One row of the table of formats. begin and end may be NULL.
+struct writer {
+    const char *format;
+    void (*begin)(struct report *self);
+    void (*cell)(struct report *self, const Mp__Cell *cell);
+    void (*end)(struct report *self);
+};
+
+enum unit { UNIT_RATE, UNIT_SECONDS, UNIT_RATIO, UNIT_COUNT };
+
+// A value that can fill a matrix.
+struct metric {
+    const char *name;
+    const char *path;  // its field
+    const char *title; // "bandwidth"
+    enum unit unit;
+    bool low_is_good;
+    unsigned usual;    // tests whose usual matrices have it: bits 1 << Mp__TestKind
+    unsigned possible; // tests that can have it
+};
+const struct metric *report_metric_table(size_t *count);
+
+#define REPORT_KINDS 7 // Mp__TestKind is 1..6
+
+typedef struct matrix matrix_t;
+
+struct report {
+    struct report_options options;
+    char *metric, *group_by, *pair_from, *pair_to;
+    FILE *stream;
+    int error;
+    const struct writer *writer;
+    Mp__RunInfo *info; // owned copies
+    Mp__RunAgent **agents;
+    size_t agent_count;
+    uint64_t cells; // printed so far
+    matrix_t *matrix[REPORT_KINDS];
+};
+
+const char *report_agent_name(const struct report *self, uint32_t index);
+
+extern const struct writer report_writer_json, report_writer_jsonl, report_writer_csv,
+    report_writer_wide, report_writer_pair, report_writer_table, report_writer_md;
+
+void report_plan_json(FILE *stream, const Mp__PlanAnswer *plan);
+// Text for a terminal: control characters become blanks. `md`: also escapes what Markdown reads.
+void report_plain(FILE *stream, const char *text, bool md);
+void report_csv_text(FILE *stream, const char *text);
+// At most three significant digits in a chosen unit.
+void report_three_digits(double value, char text[32]);
+// The first line of a human report: id, state, tests, agents, times.
+void report_headline(struct report *self, const char *separator);
+// A value in its own unit, for people.
+void report_human(const struct metric *metric, double value, char text[48]);
+
+// ------------------------------------------------------------------------------ matrix.c
+
+// What human formats keep of a test's cells: per pair a state and one float a metric.
+#define MATRIX_NOTES_MAX 20
+#define MATRIX_METRICS_MAX 4
+
+struct matrix_note {
+    uint32_t from, to;
+    Mp__CellState state;
+    char *reason;
+};
+struct matrix_count {
+    char verdict[32];
+    uint32_t count;
+};
+struct matrix {
+    Mp__TestKind kind;
+    size_t size;     // agents
+    uint8_t *states; // size * size; 0: not selected
+    const struct metric *metrics[MATRIX_METRICS_MAX];
+    float *values[MATRIX_METRICS_MAX]; // size * size; NAN: absent
+    size_t metric_count;
+    uint32_t total, ok;
+    struct matrix_note notes[MATRIX_NOTES_MAX];
+    uint32_t note_count, not_ok;
+    struct matrix_count limits[16];
+    size_t limit_count;
+};
+void matrix_add(struct report *report, const Mp__Cell *cell);
+void matrix_destroy(matrix_t **self_p);
+// Sorted values of a metric that are there; the caller frees. NULL if none.
+float *matrix_sorted(const matrix_t *self, size_t metric, size_t *count);
+double report_median(const float *sorted, size_t count);
+
+// A grid of texts to print: rows send, columns receive.
+struct unit_scale {
+    double factor;
+    const char *word;
+};
+struct unit_scale report_scale(enum unit unit, double typical);
+
+#endif
