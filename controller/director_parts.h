@@ -39,6 +39,8 @@
 #define GATHER_NS (3 * NS_PER_S) // a resumed light phase waits so long for its agents
 #define SEND_AGAIN_NS (20 * NS_PER_MS)
 #define REQUEUES_MAX 20 // a cell whose agents keep going away
+#define HOLD_PART 50    // of a test's time: ends that are due are awaited so long
+#define HOLD_MOST_NS (50 * NS_PER_MS)
 #define STARTS_A_TURN 256
 #define UNCOMMITTED_MAX 8192       // beyond it nothing new starts
 #define UNCOMMITTED_TROUBLE_MAX 64 // the same while the store cannot write
@@ -127,6 +129,7 @@ struct run {
     zlistx_t *batches; // struct batch
     int64_t started_mono_ns;
     int64_t gather_until_mono_ns;
+    int64_t hold_until_mono_ns, hold_reserved_mono_ns;
     uint64_t look_timer, save_timer, end_timer;
     bool ended; // lingers for followers
     struct events events;
@@ -235,6 +238,8 @@ void run_saved(struct run *self, uint32_t index, int error);
 bool run_turn(struct run *self, unsigned *starts_left);
 void run_refresh(struct run *self); // brings info up to date
 
+// A test that began at this time has ended: others that did are about to.
+void run_hold(struct run *self, int64_t reserved_mono_ns);
 // The first test of a run begins.
 void run_begins(struct run *self);
 void run_host_busy(struct run *self, uint32_t index, bool busy);

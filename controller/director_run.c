@@ -726,7 +726,7 @@ static void agent_changed(struct run *self, uint32_t index)
 
 void run_agent_changed(struct run *self, uint32_t agent_id, enum change what)
 {
-    static const char *const words[] = {[CHANGE_UP] = "is back",
+    static const char *const words[CHANGE_CHANGED + 1] = {[CHANGE_UP] = "is back",
         [CHANGE_FRESH] = "is back",
         [CHANGE_LOST] = "is lost",
         [CHANGE_REMOVED] = "was removed"};
@@ -758,10 +758,38 @@ static bool store_keeps_up(const struct run *self)
            (self->director->trouble ? UNCOMMITTED_TROUBLE_MAX : UNCOMMITTED_MAX);
 }
 
+// Tests of one length that began together end together. Deciding at the first end would tie its two
+// hosts to each other or to the next ones, and in the end leave hosts over that share no pair: so
+// the decision waits a moment for the ends that are due.
+static bool ends_are_due(const struct run *self)
+{
+    if (clock_mono(self->director->clock) >= self->hold_until_mono_ns)
+        return false;
+    for (struct test *t = zlistx_first(self->tests); t; t = zlistx_next(self->tests))
+        if (!t->released && t->reserved_mono_ns <= self->hold_reserved_mono_ns)
+            return true;
+    return false;
+}
+
+void run_hold(struct run *self, int64_t reserved_mono_ns)
+{
+    const struct testspec *spec = &self->options.phases[self->phase].spec;
+    int64_t now = clock_mono(self->director->clock), window_ns = spec->duration_ns / HOLD_PART;
+    if (now < self->hold_until_mono_ns)
+        return;
+    window_ns = window_ns < HOLD_MOST_NS ? window_ns : HOLD_MOST_NS;
+    self->hold_until_mono_ns = now + window_ns;
+    self->hold_reserved_mono_ns = reserved_mono_ns + window_ns;
+}
+
 static void dispatch(struct run *self, unsigned *starts_left)
 {
     bool light = self->options.phases[self->phase].light;
     uint32_t from, to;
+    if (ends_are_due(self)) {
+        look_at_time(self, self->hold_until_mono_ns);
+        return;
+    }
     while (
         *starts_left > 0 && store_keeps_up(self) && scheduler_next(self->scheduler, &from, &to)) {
         (*starts_left)--;

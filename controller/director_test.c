@@ -44,6 +44,7 @@ static void test_release_hosts(struct test *self)
         (double)(clock_mono(run->director->clock) - self->reserved_mono_ns) / NS_PER_S;
     bound_add(run->bounds[run->phase], self->from, self->to, occupied_s, self->back != NO_CELL);
     scheduler_release(run->scheduler, self->from, self->to);
+    run_hold(run, self->reserved_mono_ns);
     run_host_busy(run, self->from, false);
     run_host_busy(run, self->to, false);
 }

@@ -12,6 +12,7 @@ struct crowd {
     uint32_t load;     // remaining edges that touch (machine) or cross (shared) it
     uint32_t *members; // hosts
     uint32_t member_count;
+    uint64_t *bits; // shared: the members as a set
 };
 
 struct entry {
@@ -33,14 +34,17 @@ struct scheduler {
     uint32_t *load;     // of each node: remaining edges between present hosts
     uint32_t *in_use;   // of each node: its running edges
     bool *away, *pending, *blocked;
-    uint32_t *machine; // of each host: group or NO_GROUP
-    uint32_t **shared; // of each declared label and host: group or NO_GROUP
+    uint32_t *woken_by;     // of a pending node: the only group that may have changed, or NO_GROUP
+    uint32_t *machine;      // of each host: group or NO_GROUP
+    uint32_t **shared;      // of each declared label and host: group or NO_GROUP
+    uint32_t *shared_first; // of each declared label: its first group; one more behind the last
     size_t shared_count;
     struct crowd *groups;
     uint32_t group_count;
     struct entry *heap; // free nodes that may have become able to start, largest load first
     uint32_t heap_count;
     bool heap_stale;
+    bool *full; // of each shared group, while partners are chosen
     uint64_t seen_version;
     size_t remaining, startable, running_count;
 };
@@ -124,11 +128,17 @@ static bool node_free(const scheduler_t *self, uint32_t node)
     return bit(free_bits(self, node >= self->hosts), host_of(self, node));
 }
 
-static void look_at(scheduler_t *self, uint32_t node)
+static void look_because(scheduler_t *self, uint32_t node, uint32_t group)
 {
-    if (self->pending[node] || self->load[node] == 0 || !node_free(self, node))
+    if (self->pending[node]) {
+        if (self->woken_by[node] != group)
+            self->woken_by[node] = NO_GROUP;
+        return;
+    }
+    if (self->load[node] == 0 || !node_free(self, node))
         return;
     self->pending[node] = true;
+    self->woken_by[node] = group;
     struct entry moving = {self->load[node], node};
     uint32_t i = self->heap_count++;
     while (i > 0 && before(self, moving, self->heap[(i - 1) / 2])) {
@@ -138,10 +148,15 @@ static void look_at(scheduler_t *self, uint32_t node)
     self->heap[i] = moving;
 }
 
-static void look_at_host(scheduler_t *self, uint32_t host)
+static void look_at(scheduler_t *self, uint32_t node)
 {
-    look_at(self, sender_node(host));
-    look_at(self, receiver_node(self, host));
+    look_because(self, node, NO_GROUP);
+}
+
+static void look_at_host(scheduler_t *self, uint32_t host, uint32_t group)
+{
+    look_because(self, sender_node(host), group);
+    look_because(self, receiver_node(self, host), group);
 }
 
 static uint32_t heap_pop(scheduler_t *self)
@@ -236,6 +251,10 @@ static void group_join(scheduler_t *self, uint32_t number, uint32_t host)
     if (!group->members)
         abort();
     group->members[group->member_count++] = host;
+    if (group->limit && !group->bits)
+        group->bits = zmalloc((self->words + 1) * sizeof *group->bits);
+    if (group->bits)
+        bit_put(group->bits, host, true);
 }
 
 static void groups_open(scheduler_t *self, const struct schedule_config *config)
@@ -252,6 +271,8 @@ static void groups_open(scheduler_t *self, const struct schedule_config *config)
     }
     self->shared_count = config->shared_count;
     self->shared = zmalloc((self->shared_count + 1) * sizeof *self->shared);
+    self->shared_first = zmalloc((self->shared_count + 1) * sizeof *self->shared_first);
+    self->shared_first[0] = self->group_count;
     for (size_t s = 0; s < self->shared_count; s++) {
         uint32_t first = self->group_count, limit = config->shared[s].limit;
         self->shared[s] = zmalloc((self->hosts + 1) * sizeof **self->shared);
@@ -263,6 +284,7 @@ static void groups_open(scheduler_t *self, const struct schedule_config *config)
             self->shared[s][h] = group_number(self, first, value, limit, limit);
             group_join(self, self->shared[s][h], h);
         }
+        self->shared_first[s + 1] = self->group_count;
     }
 }
 
@@ -313,6 +335,7 @@ scheduler_t *scheduler_new(ledger_t *ledger, const struct schedule_config *confi
     self->away = zmalloc(self->hosts + 1);
     self->pending = zmalloc(self->nodes + 1);
     self->blocked = zmalloc(self->nodes + 1);
+    self->woken_by = zmalloc((self->nodes + 1) * sizeof *self->woken_by);
     self->heap = zmalloc((self->nodes + 1) * sizeof *self->heap);
     self->seen_version = ledger_version(ledger);
     for (uint32_t h = 0; h < self->hosts; h++) {
@@ -321,6 +344,7 @@ scheduler_t *scheduler_new(ledger_t *ledger, const struct schedule_config *confi
     }
     circle_shuffle(self, config->seed);
     groups_open(self, config);
+    self->full = zmalloc(self->group_count + 1);
     return self;
 }
 
@@ -338,13 +362,15 @@ void scheduler_destroy(scheduler_t **self_p)
     if (!self)
         return;
     release_all(self);
-    for (uint32_t i = 0; i < self->group_count; i++)
+    for (uint32_t i = 0; i < self->group_count; i++) {
         free(self->groups[i].members);
+        free(self->groups[i].bits);
+    }
     for (size_t s = 0; s < self->shared_count; s++)
         free(self->shared[s]);
     void *parts[] = {self->host, self->position, self->out, self->in, self->running, self->free,
-        self->load, self->in_use, self->away, self->pending, self->blocked, self->machine,
-        self->shared, self->groups, self->heap};
+        self->load, self->in_use, self->away, self->pending, self->blocked, self->woken_by,
+        self->full, self->shared_first, self->machine, self->shared, self->groups, self->heap};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         free(parts[i]);
     free(self);
@@ -410,7 +436,7 @@ static void presence(scheduler_t *self, uint32_t host, bool present)
         bit_put(free_bits(self, i == 1), host, free_now);
     }
     if (present)
-        look_at_host(self, host);
+        look_at_host(self, host, NO_GROUP);
 }
 
 void scheduler_leave(scheduler_t *self, uint32_t host)
@@ -482,16 +508,52 @@ static void judge(scheduler_t *self, uint32_t from, uint32_t to, uint32_t own, u
     }
 }
 
+// Partners of a host that no full shared value forbids, 64 at a time: a cheap sieve before each is
+// judged.
+static uint64_t allowed_word(const scheduler_t *self, uint32_t host, size_t word)
+{
+    uint64_t allowed = ~UINT64_C(0);
+    for (size_t s = 0; s < self->shared_count; s++) {
+        uint32_t own = self->shared[s][host];
+        if (own != NO_GROUP && self->full[own]) {
+            allowed &= self->groups[own].bits[word];
+            continue;
+        }
+        for (uint32_t g = self->shared_first[s]; g < self->shared_first[s + 1]; g++)
+            if (self->full[g] && g != own)
+                allowed &= ~self->groups[g].bits[word];
+    }
+    return allowed;
+}
+
+static void sieve_update(scheduler_t *self)
+{
+    if (self->shared_count == 0)
+        return;
+    for (uint32_t g = self->shared_first[0]; g < self->group_count; g++)
+        self->full[g] = !group_free(self, &self->groups[g]);
+}
+
 static struct choice choose_partner(scheduler_t *self, uint32_t node)
 {
     struct choice choice = {0};
     uint32_t host = host_of(self, node);
+    if (self->machine[host] != NO_GROUP && !group_free(self, &self->groups[self->machine[host]])) {
+        choice.held_back = true;
+        return choice;
+    }
     bool as_sender = node < self->hosts, as_receiver = !self->split || !as_sender;
     const uint64_t *out = row(self, self->out, host), *in = row(self, self->in, host);
     const uint64_t *receivers = free_bits(self, true), *senders = free_bits(self, false);
     for (size_t w = 0; w < self->words; w++) {
         uint64_t sends = as_sender ? out[w] & receivers[w] : 0;
         uint64_t receives = as_receiver ? in[w] & senders[w] : 0;
+        if (self->shared_count > 0 && (sends | receives)) {
+            uint64_t allowed = allowed_word(self, host, w);
+            choice.held_back = choice.held_back || ((sends | receives) & ~allowed);
+            sends &= allowed;
+            receives &= allowed;
+        }
         for (uint64_t both = sends | receives; both; both &= both - 1) {
             uint32_t other = (uint32_t)(w * 64) + (uint32_t)__builtin_ctzll(both);
             if (bit(&sends, other % 64))
@@ -545,10 +607,15 @@ bool scheduler_next(scheduler_t *self, uint32_t *from, uint32_t *to)
     }
     if (self->heap_stale)
         heap_rebuild(self);
+    sieve_update(self);
     while (self->heap_count > 0) {
-        uint32_t node = heap_pop(self);
+        uint32_t node = heap_pop(self), group = self->woken_by[node];
         if (self->load[node] == 0 || !node_free(self, node))
             continue;
+        if (group != NO_GROUP && !group_free(self, &self->groups[group])) {
+            self->blocked[node] = true;
+            continue;
+        }
         struct choice choice = choose_partner(self, node);
         if (choice.found) {
             take(self, choice.from, choice.to);
@@ -580,7 +647,7 @@ void scheduler_release(scheduler_t *self, uint32_t from, uint32_t to)
     for (uint32_t i = 0; i < count; i++) {
         const struct crowd *group = &self->groups[groups[i]];
         for (uint32_t m = 0; full[i] && m < group->member_count; m++)
-            look_at_host(self, group->members[m]);
+            look_at_host(self, group->members[m], groups[i]);
     }
 }
 
