@@ -233,6 +233,20 @@ static void test_options(FILE *stream, const Mp__TestSpec *spec)
     fputc('}', stream);
 }
 
+// What all tests of a run have in common stands once more beside them.
+static void common_options(FILE *stream, const Mp__RunRequest *request)
+{
+    bool duration = request->n_tests > 0, interval = duration;
+    for (size_t i = 1; i < request->n_tests; i++) {
+        duration = duration && request->tests[i]->duration_ns == request->tests[0]->duration_ns;
+        interval = interval && request->tests[i]->interval_ns == request->tests[0]->interval_ns;
+    }
+    if (duration)
+        member_real(stream, "duration_s", 1, seconds_of(request->tests[0]->duration_ns));
+    if (interval)
+        member_real(stream, "interval_s", 1, seconds_of(request->tests[0]->interval_ns));
+}
+
 static void run_options(FILE *stream, const Mp__RunRequest *request)
 {
     fputs("{\"tests\":[", stream);
@@ -242,6 +256,7 @@ static void run_options(FILE *stream, const Mp__RunRequest *request)
     }
     fputs("],\"pairs\":", stream);
     report_json_string(stream, request->pairs ? request->pairs : "full");
+    common_options(stream, request);
     member_list(stream, "from", request->from, request->n_from);
     member_list(stream, "to", request->to, request->n_to);
     member_list(stream, "both", request->both, request->n_both);

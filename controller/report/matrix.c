@@ -118,6 +118,9 @@ void matrix_add(struct report *report, const Mp__Cell *cell)
         self->ok++;
         count_limit(self, cell);
         keep_values(self, cell, at);
+    } else if (cell->state == MP__CELL_STATE__PENDING ||
+               cell->state == MP__CELL_STATE__CELL_RUNNING) {
+        self->open++;
     } else {
         note(self, cell);
     }

@@ -24,11 +24,11 @@ static const char *const format_names[] = {"table", "wide", "json", "jsonl", "cs
 
 static const struct metric metrics[] = {
     {"bandwidth", "bandwidth_bps", "bandwidth", UNIT_RATE, false, BANDWIDTH, BANDWIDTH},
+    {"rtt", "rtt_s.p50", "median RTT", UNIT_SECONDS, true, BIT(LATENCY),
+        BIT(TCP) | BIT(SCTP) | BIT(LATENCY)},
     {"jitter", "jitter_s", "jitter", UNIT_SECONDS, true, BIT(UDP), BIT(UDP) | BIT(LATENCY)},
     {"loss", "loss_ratio", "loss", UNIT_RATIO, true, BIT(UDP) | BIT(LATENCY),
         BIT(UDP) | BIT(LATENCY)},
-    {"rtt", "rtt_s.p50", "median RTT", UNIT_SECONDS, true, BIT(LATENCY),
-        BIT(TCP) | BIT(SCTP) | BIT(LATENCY)},
     {"rtt_p99", "rtt_s.p99", "RTT, 99th percentile", UNIT_SECONDS, true, 0,
         BIT(TCP) | BIT(SCTP) | BIT(LATENCY)},
     {"rtt_loaded", "rtt_loaded_s.p50", "median RTT under load", UNIT_SECONDS, true, 0,
@@ -40,7 +40,7 @@ static const struct metric metrics[] = {
     {"cpu_receiver", "cpu.receiver", "cores used by the receiver", UNIT_COUNT, true, 0, BANDWIDTH},
 };
 
-static const char *const metric_names[] = {"bandwidth", "jitter", "loss", "rtt", "rtt_p99",
+static const char *const metric_names[] = {"bandwidth", "rtt", "jitter", "loss", "rtt_p99",
     "rtt_loaded", "pdv", "retransmits", "reordered", "cpu_sender", "cpu_receiver"};
 _Static_assert(COUNT(metric_names) == COUNT(metrics), "each metric has a name");
 
@@ -233,6 +233,14 @@ void report_three_digits(double value, char text[32])
     snprintf(text, 32, "%.*f", decimals < 0 ? 0 : decimals, value);
 }
 
+void report_amount(enum unit unit, double value, char text[32])
+{
+    if (unit == UNIT_COUNT && value == floor(value) && fabs(value) < 1e15)
+        snprintf(text, 32, "%.0f", value);
+    else
+        report_three_digits(value, text);
+}
+
 void report_human(const struct metric *metric, double value, char text[48])
 {
     char buffer[UNITS_TEXT_SIZE];
@@ -243,7 +251,7 @@ void report_human(const struct metric *metric, double value, char text[48])
     else if (metric->unit == UNIT_RATIO)
         snprintf(text, 48, "%s", units_format_ratio(value, buffer));
     else
-        report_three_digits(value, text);
+        report_amount(UNIT_COUNT, value, text);
 }
 
 void report_headline(struct report *self, const char *separator)
@@ -260,8 +268,8 @@ void report_headline(struct report *self, const char *separator)
     fprintf(out, "%s%s%s", separator, report_run_state_word(info->state), separator);
     for (size_t i = 0; i < info->request->n_tests; i++)
         fprintf(out, "%s%s", i ? " " : "", report_kind_word(info->request->tests[i]->kind));
-    fprintf(out, "%s%u agents%s%s", separator, info->agents, separator,
-        report_mode_word(info->request));
+    fprintf(out, "%s%u agent%s%s%s", separator, info->agents, info->agents == 1 ? "" : "s",
+        separator, report_mode_word(info->request));
     if (info->has_started_wall_ns) {
         clock_iso8601(info->started_wall_ns, time);
         fprintf(out, "%s%.10s %.8s UTC", separator, time, time + 11);

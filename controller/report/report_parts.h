@@ -58,6 +58,8 @@ void report_plain(FILE *stream, const char *text, bool md);
 void report_csv_text(FILE *stream, const char *text);
 // At most three significant digits in a chosen unit.
 void report_three_digits(double value, char text[32]);
+// The same for a number in this unit; whole counts stay whole.
+void report_amount(enum unit unit, double value, char text[32]);
 // The first line of a human report: id, state, tests, agents, times.
 void report_headline(struct report *self, const char *separator);
 // A value in its own unit, for people.
@@ -87,7 +89,8 @@ struct matrix {
     size_t metric_count;
     uint32_t total, ok;
     struct matrix_note notes[MATRIX_NOTES_MAX];
-    uint32_t note_count, not_ok;
+    uint32_t note_count, not_ok; // final, but not ok
+    uint32_t open;               // not final yet
     struct matrix_count limits[16];
     size_t limit_count;
 };
@@ -97,7 +100,7 @@ void matrix_destroy(matrix_t **self_p);
 float *matrix_sorted(const matrix_t *self, size_t metric, size_t *count);
 double report_median(const float *sorted, size_t count);
 
-// A grid of texts to print: rows send, columns receive.
+// The unit for a whole matrix, chosen by what is typical in it.
 struct unit_scale {
     double factor;
     const char *word;

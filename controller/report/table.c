@@ -66,7 +66,7 @@ static bool agent_text(const struct grid *self, size_t row, size_t column, char 
     if (isnan(value))
         strcpy(text, "n/a");
     else
-        report_three_digits(value / self->scale.factor, text);
+        report_amount(self->matrix->metrics[self->metric]->unit, value / self->scale.factor, text);
     return false;
 }
 
@@ -214,10 +214,12 @@ static void print_line(const struct grid *self, size_t row, bool sends)
     qsort(values, found, sizeof *values, by_value);
     const double numbers[] = {found ? (double)values[0] : NAN, report_median(values, found),
         found ? (double)values[found - 1] : NAN};
-    fprintf(out, "  %4zu/%-4zu", ok, total);
+    char share[CELL_SIZE];
+    snprintf(share, sizeof share, "%zu/%zu", ok, total);
+    fprintf(out, "  %9s", share);
     for (int i = 0; i < 3; i++) {
         char text[CELL_SIZE];
-        report_three_digits(numbers[i] / self->scale.factor, text);
+        report_amount(matrix->metrics[self->metric]->unit, numbers[i] / self->scale.factor, text);
         fprintf(out, " %8s", text);
     }
     free(values);
@@ -229,17 +231,16 @@ static void print_statistics(const struct grid *self)
     size_t width = widest_name(self, self->rows, self->row_count);
     size_t others = widest_name(self, self->columns, self->column_count);
     width = width > others ? width : others;
+    width = width > 4 ? width : 4;
     for (int side = 0; side < 2; side++) {
         const size_t *ends = side == 0 ? self->rows : self->columns;
         size_t count = side == 0 ? self->row_count : self->column_count;
-        const char *title = side == 0 ? "from" : "to";
-        fputs(title, out);
-        pad(out, (width > strlen(title) ? width - strlen(title) : 0));
-        fprintf(out, "       ok       min   median      max\n");
+        fprintf(out, "%-*s  %9s %8s %8s %8s\n", (int)width, side == 0 ? "from" : "to", "ok", "min",
+            "median", "max");
         for (size_t i = 0; i < count; i++) {
             const char *name = self->names[ends[i]];
             fputs(name, out);
-            pad(out, (width > 4 ? width : 4) - text_width(name));
+            pad(out, width - text_width(name));
             print_line(self, ends[i], side == 0);
             fputc('\n', out);
         }
@@ -567,6 +568,8 @@ static void human_begin(struct report *self)
 
 static void print_kind(struct report *self, const struct matrix *matrix)
 {
+    if (matrix->metric_count == 0 && self->metric)
+        return;
     if (self->options.worst > 0) {
         if (matrix->metric_count > 0)
             print_worst(self, matrix, 0);
