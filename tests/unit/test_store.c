@@ -591,6 +591,7 @@ static void a_full_disk_is_told_and_nothing_is_lost(void **state)
     char filler[1001];
     memset(filler, 'x', 1000);
     filler[1000] = '\0';
+    free(info->request->name);
     info->request->name = strdup(filler);
     info->state = MP__RUN_STATE__CANCELLED;
     store_put_run(scene->store, info);
