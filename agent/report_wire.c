@@ -1,0 +1,286 @@
+#include "report_wire.h"
+
+#include <czmq.h>
+#include <math.h>
+
+#include "wire.h"
+
+// What the envelope, the ids and the session need beside the report.
+#define MESSAGE_OVERHEAD 1024
+
+// Present if measured. Values that the protocol refuses (infinite, negative) are not measured.
+#define SET_REAL(wire, field, value)                                                               \
+    do {                                                                                           \
+        double real_ = (value);                                                                    \
+        (wire)->has_##field = isfinite(real_) && real_ >= 0;                                       \
+        if ((wire)->has_##field)                                                                   \
+            (wire)->field = real_;                                                                 \
+    } while (0)
+
+#define SET_COUNT(wire, field, value)                                                              \
+    do {                                                                                           \
+        uint64_t count_ = (value);                                                                 \
+        (wire)->has_##field = count_ != PROBE_ABSENT;                                              \
+        if ((wire)->has_##field)                                                                   \
+            (wire)->field = count_;                                                                \
+    } while (0)
+
+// Zero stands for absent.
+#define SET_NUMBER(wire, field, value)                                                             \
+    do {                                                                                           \
+        (wire)->has_##field = (value) != 0;                                                        \
+        (wire)->field = (value);                                                                   \
+    } while (0)
+
+static char *text_copy(const char *text)
+{
+    return text && *text ? strdup(text) : NULL;
+}
+
+static Mp__Distribution *distribution(const struct probe_distribution *from)
+{
+    if (from->count == 0 || from->count == PROBE_ABSENT)
+        return NULL;
+    Mp__Distribution *wire = zmalloc(sizeof *wire);
+    mp__distribution__init(wire);
+    wire->count = from->count;
+    SET_REAL(wire, min, from->min_s);
+    SET_REAL(wire, mean, from->mean_s);
+    SET_REAL(wire, p50, from->p50_s);
+    SET_REAL(wire, p90, from->p90_s);
+    SET_REAL(wire, p99, from->p99_s);
+    SET_REAL(wire, p999, from->p999_s);
+    SET_REAL(wire, max, from->max_s);
+    return wire;
+}
+
+Mp__HostLoad *load_to_wire(const struct probe_load *load)
+{
+    Mp__HostLoad *wire = zmalloc(sizeof *wire);
+    mp__host_load__init(wire);
+    SET_REAL(wire, cores, load->cores);
+    SET_REAL(wire, busiest_thread, load->busiest_thread);
+    SET_REAL(wire, busiest_core, load->busiest_core);
+    SET_REAL(wire, run_queue_wait, load->run_queue_wait);
+    SET_COUNT(wire, softnet_dropped, load->softnet_dropped);
+    if (wire->has_cores || wire->has_busiest_thread || wire->has_busiest_core ||
+        wire->has_run_queue_wait || wire->has_softnet_dropped)
+        return wire;
+    mp__host_load__free_unpacked(wire, NULL);
+    return NULL;
+}
+
+void interval_to_wire(const struct probe_interval *interval, Mp__Interval *wire)
+{
+    mp__interval__init(wire);
+    wire->start_s = isfinite(interval->start_s) && interval->start_s > 0 ? interval->start_s : 0;
+    wire->duration_s =
+        isfinite(interval->duration_s) && interval->duration_s > 0 ? interval->duration_s : 0;
+    SET_REAL(wire, bandwidth_bps, interval->bandwidth_bps);
+    SET_COUNT(wire, bytes, interval->bytes);
+    SET_COUNT(wire, retransmits, interval->retransmits);
+    SET_COUNT(wire, sent, interval->sent);
+    SET_COUNT(wire, received, interval->received);
+    SET_COUNT(wire, lost, interval->lost);
+    SET_REAL(wire, jitter_s, interval->jitter_s);
+}
+
+// ------------------------------------------------------------------------------------- two sides
+
+static Mp__SendSide *send_side(const struct probe_send *from)
+{
+    Mp__SendSide *wire = zmalloc(sizeof *wire);
+    mp__send_side__init(wire);
+    SET_COUNT(wire, bytes, from->bytes);
+    SET_REAL(wire, duration_s, from->duration_s);
+    SET_COUNT(wire, retransmits, from->retransmits);
+    SET_COUNT(wire, segments, from->segments);
+    wire->rtt_loaded = distribution(&from->rtt_loaded);
+    SET_REAL(wire, min_rtt_s, from->min_rtt_s);
+    SET_REAL(wire, busy, from->busy);
+    SET_REAL(wire, receive_window_limited, from->receive_window_limited);
+    SET_REAL(wire, send_buffer_limited, from->send_buffer_limited);
+    SET_COUNT(wire, cwnd_max, from->cwnd_max);
+    SET_COUNT(wire, packets_sent, from->packets_sent);
+    SET_COUNT(wire, packets_lost_sender, from->packets_lost_sender);
+    SET_REAL(wire, offered_bps, from->offered_bps);
+    SET_COUNT(wire, capped_bps, from->capped_bps);
+    wire->congestion = text_copy(from->congestion);
+    SET_NUMBER(wire, mss, from->mss);
+    SET_NUMBER(wire, path_mtu, from->path_mtu);
+    SET_NUMBER(wire, length, from->length);
+    SET_NUMBER(wire, fragmented, from->fragmented);
+    SET_REAL(wire, stalled_s, from->stalled_s);
+    SET_REAL(wire, blocked_s, from->blocked_s);
+    return wire;
+}
+
+static Mp__Packets *packets(const struct probe_receive *from)
+{
+    if (from->packets_expected == PROBE_ABSENT && from->packets_received == PROBE_ABSENT)
+        return NULL;
+    Mp__Packets *wire = zmalloc(sizeof *wire);
+    mp__packets__init(wire);
+    SET_COUNT(wire, sent, from->packets_expected);
+    SET_COUNT(wire, received, from->packets_received);
+    SET_COUNT(wire, lost_receiver, from->packets_lost_receiver);
+    // The engine counts all that is absent; what the receiver's socket dropped is not the
+    // network's.
+    if (from->packets_lost != PROBE_ABSENT) {
+        uint64_t here = from->packets_lost_receiver;
+        here = here == PROBE_ABSENT ? 0 : here;
+        wire->has_lost_network = true;
+        wire->lost_network = from->packets_lost > here ? from->packets_lost - here : 0;
+    }
+    SET_COUNT(wire, reordered, from->reordered);
+    SET_COUNT(wire, duplicate, from->duplicate);
+    SET_COUNT(wire, reorder_extent, from->reorder_extent);
+    SET_COUNT(wire, loss_bursts, from->loss_bursts);
+    SET_COUNT(wire, loss_burst_longest, from->loss_burst_longest);
+    if (wire->has_loss_bursts && wire->loss_bursts > 0 && from->packets_lost != PROBE_ABSENT)
+        SET_REAL(wire, loss_burst_mean, (double)from->packets_lost / (double)wire->loss_bursts);
+    return wire;
+}
+
+static Mp__ReceiveSide *receive_side(const struct probe_receive *from)
+{
+    Mp__ReceiveSide *wire = zmalloc(sizeof *wire);
+    mp__receive_side__init(wire);
+    SET_COUNT(wire, bytes, from->bytes);
+    SET_REAL(wire, duration_s, from->duration_s);
+    SET_REAL(wire, omitted_s, from->omitted_s);
+    SET_REAL(wire, bandwidth_bps, from->bandwidth_bps);
+    wire->packets = packets(from);
+    SET_REAL(wire, jitter_s, from->jitter_s);
+    SET_REAL(wire, jitter_rfc3550_s, from->jitter_rfc3550_s);
+    wire->pdv = distribution(&from->pdv);
+    wire->ipdv = distribution(&from->ipdv);
+    wire->stamps = text_copy(from->stamps);
+    SET_COUNT(wire, drained_bytes, from->drained_bytes);
+    SET_NUMBER(wire, receive_buffer, from->receive_buffer);
+    SET_REAL(wire, receive_queue_high, from->receive_queue_high);
+    SET_COUNT(wire, segments, from->segments);
+    wire->n_intervals = from->interval_count;
+    wire->intervals = zmalloc((from->interval_count + 1) * sizeof *wire->intervals);
+    for (size_t i = 0; i < from->interval_count; i++) {
+        wire->intervals[i] = zmalloc(sizeof **wire->intervals);
+        interval_to_wire(&from->intervals[i], wire->intervals[i]);
+    }
+    return wire;
+}
+
+// ------------------------------------------------------------------------------------ too long
+
+static void add(protobuf_c_boolean *has, uint64_t *sum, protobuf_c_boolean has_more, uint64_t more)
+{
+    *has = *has && has_more;
+    *sum += more;
+}
+
+static void interval_merge(Mp__Interval *into, const Mp__Interval *next)
+{
+    double duration_s = into->duration_s + next->duration_s;
+    if (into->has_bandwidth_bps && next->has_bandwidth_bps && duration_s > 0)
+        into->bandwidth_bps =
+            (into->bandwidth_bps * into->duration_s + next->bandwidth_bps * next->duration_s) /
+            duration_s;
+    else
+        into->has_bandwidth_bps = false;
+    if (into->has_jitter_s && next->has_jitter_s)
+        into->jitter_s = (into->jitter_s + next->jitter_s) / 2;
+    else
+        into->has_jitter_s = false;
+    into->duration_s = duration_s;
+    add(&into->has_bytes, &into->bytes, next->has_bytes, next->bytes);
+    add(&into->has_retransmits, &into->retransmits, next->has_retransmits, next->retransmits);
+    add(&into->has_sent, &into->sent, next->has_sent, next->sent);
+    add(&into->has_received, &into->received, next->has_received, next->received);
+    add(&into->has_lost, &into->lost, next->has_lost, next->lost);
+}
+
+static void intervals_halve(Mp__ReceiveSide *wire)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < wire->n_intervals; i += 2) {
+        Mp__Interval *first = wire->intervals[i];
+        if (i + 1 < wire->n_intervals) {
+            interval_merge(first, wire->intervals[i + 1]);
+            mp__interval__free_unpacked(wire->intervals[i + 1], NULL);
+        }
+        wire->intervals[kept++] = first;
+    }
+    wire->n_intervals = kept;
+}
+
+// ---------------------------------------------------------------------------------------- whole
+
+// The engine's and the protocol's outcomes are the same words in another order of numbers.
+static Mp__Outcome outcome_of(enum probe_outcome outcome)
+{
+    static const Mp__Outcome outcomes[] = {
+        [PROBE_OK] = MP__OUTCOME__OUTCOME_OK,
+        [PROBE_FAILED] = MP__OUTCOME__OUTCOME_FAILED,
+        [PROBE_UNSUPPORTED] = MP__OUTCOME__OUTCOME_UNSUPPORTED,
+        [PROBE_STOPPED] = MP__OUTCOME__OUTCOME_STOPPED,
+        [PROBE_SKIPPED] = MP__OUTCOME__OUTCOME_SKIPPED,
+    };
+    return outcomes[outcome];
+}
+
+Mp__EndReport *report_refusal(Mp__Outcome outcome, bool retry, const char *reason)
+{
+    Mp__EndReport *wire = zmalloc(sizeof *wire);
+    mp__end_report__init(wire);
+    wire->outcome = outcome;
+    wire->has_retry = wire->retry = retry;
+    wire->reason = text_copy(reason);
+    return wire;
+}
+
+Mp__EndReport *report_to_wire(const struct probe_report *report)
+{
+    Mp__EndReport *wire =
+        report_refusal(outcome_of(report->outcome), report->retry, report->reason);
+    if (report->has_send)
+        wire->send = send_side(&report->send);
+    if (report->has_receive)
+        wire->receive = receive_side(&report->receive);
+    wire->load = load_to_wire(&report->load);
+    wire->technique = text_copy(report->technique);
+    wire->peer_seen = text_copy(report->peer_seen);
+    SET_NUMBER(wire, family, report->family);
+    SET_NUMBER(wire, source_port, report->source_port);
+    SET_NUMBER(wire, destination_port, report->destination_port);
+    while (wire->receive && wire->receive->n_intervals > 1 &&
+           wire_packed_size(&wire->base) > WIRE_MESSAGE_MAX - MESSAGE_OVERHEAD)
+        intervals_halve(wire->receive);
+    return wire;
+}
+
+Mp__LightOutcome *light_to_wire(
+    const uint8_t test_id[TICKET_ID_SIZE], const struct light_outcome *outcome)
+{
+    Mp__LightOutcome *wire = zmalloc(sizeof *wire);
+    mp__light_outcome__init(wire);
+    wire->test_id.data = zmalloc(TICKET_ID_SIZE);
+    wire->test_id.len = TICKET_ID_SIZE;
+    memcpy(wire->test_id.data, test_id, TICKET_ID_SIZE);
+    wire->outcome = outcome_of(outcome->outcome);
+    wire->reason = text_copy(outcome->reason);
+    if (outcome->outcome == PROBE_SKIPPED || outcome->outcome == PROBE_UNSUPPORTED)
+        return wire;
+    SET_COUNT(wire, sent, outcome->sent);
+    SET_COUNT(wire, received, outcome->received);
+    SET_COUNT(wire, duplicate, outcome->duplicate);
+    SET_COUNT(wire, reordered, outcome->reordered);
+    SET_REAL(wire, duration_s, outcome->duration_s);
+    wire->rtt = distribution(&outcome->rtt);
+    SET_REAL(wire, jitter_s, outcome->jitter_s);
+    SET_NUMBER(wire, flows, outcome->flows);
+    SET_REAL(wire, worst_flow_p50_s, outcome->worst_flow_p50_s);
+    SET_REAL(wire, best_flow_p50_s, outcome->best_flow_p50_s);
+    SET_NUMBER(wire, family, outcome->family);
+    wire->pdv_forward = distribution(&outcome->pdv_forward);
+    wire->pdv_backward = distribution(&outcome->pdv_backward);
+    return wire;
+}
