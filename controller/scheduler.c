@@ -451,8 +451,8 @@ void scheduler_return(scheduler_t *self, uint32_t host)
 
 // --------------------------------------------------------------------------------------- the rule
 
-// Round of the circle method in which the pair meets, senders before receivers in the first half;
-// with split slots the shift, which is a matching of senders and receivers too.
+// Round of the circle method in which the pair meets, both directions one after the other; with split
+// slots the shift, which is a matching of senders and receivers too.
 static uint32_t round_of(const scheduler_t *self, uint32_t from, uint32_t to)
 {
     uint32_t i = self->position[from], j = self->position[to], n = self->hosts;
@@ -464,7 +464,7 @@ static uint32_t round_of(const scheduler_t *self, uint32_t from, uint32_t to)
     else if (j == rounds)
         sum = 2 * i;
     uint32_t round = sum >= rounds ? sum - rounds : sum;
-    return i < j ? round : round + rounds;
+    return 2 * round + (i > j);
 }
 
 struct choice {

@@ -1,0 +1,207 @@
+#include <string.h>
+
+#include "meshtest.h"
+#include "verdict.h"
+
+struct example {
+    enum test_kind kind;
+    double goodput_bps, asked_bps, capped_bps;
+    double busy, window, buffer; // shares; busy 0: unknown
+    double tx_thread, tx_core, tx_wait, rx_thread, rx_core, queue_high;
+    uint64_t retransmits, softnet;
+    double offered_bps;
+    uint64_t sent, received, lost_receiver;
+    bool max;
+    const char *verdict, *words;
+};
+
+static void fill_load(Mp__HostLoad *load, double thread, double core, double wait)
+{
+    mp__host_load__init(load);
+    load->has_busiest_thread = load->has_busiest_core = load->has_run_queue_wait = true;
+    load->busiest_thread = thread;
+    load->busiest_core = core;
+    load->run_queue_wait = wait;
+}
+
+static Mp__Limiter *judge(const struct example *it)
+{
+    Mp__EndReport ends[2] = {MP__END_REPORT__INIT, MP__END_REPORT__INIT};
+    Mp__SendSide send = MP__SEND_SIDE__INIT;
+    Mp__ReceiveSide receive = MP__RECEIVE_SIDE__INIT;
+    Mp__Packets packets = MP__PACKETS__INIT;
+    Mp__HostLoad tx, rx;
+    struct testspec spec;
+    testspec_defaults(it->kind, &spec);
+    spec.bitrate_bps = (uint64_t)it->asked_bps;
+    spec.bitrate_max = it->max;
+    fill_load(&tx, it->tx_thread, it->tx_core, it->tx_wait);
+    fill_load(&rx, it->rx_thread, it->rx_core, 0);
+    rx.has_softnet_dropped = true;
+    rx.softnet_dropped = it->softnet;
+    ends[0].load = &tx;
+    ends[1].load = &rx;
+    ends[0].send = &send;
+    ends[1].receive = &receive;
+    send.has_busy = send.has_receive_window_limited = send.has_send_buffer_limited = it->busy > 0;
+    send.busy = it->busy;
+    send.receive_window_limited = it->window;
+    send.send_buffer_limited = it->buffer;
+    send.has_retransmits = true;
+    send.retransmits = it->retransmits;
+    send.has_offered_bps = it->offered_bps > 0;
+    send.offered_bps = it->offered_bps;
+    send.has_capped_bps = it->capped_bps > 0;
+    send.capped_bps = (uint64_t)it->capped_bps;
+    send.capped_by = (char *)"guard: rate 50M";
+    receive.has_bandwidth_bps = true;
+    receive.bandwidth_bps = it->goodput_bps;
+    receive.has_receive_queue_high = true;
+    receive.receive_queue_high = it->queue_high;
+    receive.packets = it->sent ? &packets : NULL;
+    packets.has_sent = packets.has_received = packets.has_lost_receiver = true;
+    packets.sent = it->sent;
+    packets.received = it->received;
+    packets.lost_receiver = it->lost_receiver;
+    return verdict_new(&spec, &ends[0], &ends[1]);
+}
+
+static void check(const struct example *examples, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        Mp__Limiter *limiter = judge(&examples[i]);
+        if (strcmp(limiter->verdict, examples[i].verdict) != 0 ||
+            (examples[i].words && !strstr(limiter->evidence, examples[i].words)))
+            fail_msg("example %zu: %s (%s) instead of %s", i, limiter->verdict, limiter->evidence,
+                examples[i].verdict);
+        mp__limiter__free_unpacked(limiter, NULL);
+    }
+}
+
+static void streams_are_judged_by_the_first_rule_that_matches(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        {.kind = TEST_TCP,
+            .goodput_bps = 99.5e6,
+            .asked_bps = 100e6,
+            .busy = 0.3,
+            .verdict = "bitrate",
+            .words = "100 Mbit/s"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 50e6,
+            .capped_bps = 50e6,
+            .busy = 0.4,
+            .verdict = "bitrate",
+            .words = "guard: rate 50M"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 0.7,
+            .tx_thread = 0.95,
+            .verdict = "sender_cpu"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 0.7,
+            .tx_thread = 0.5,
+            .tx_wait = 0.3,
+            .verdict = "sender_cpu"},
+        {.kind = TEST_TCP, .goodput_bps = 1e9, .busy = 0.7, .tx_thread = 0.5, .verdict = "unknown"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 1,
+            .window = 0.5,
+            .rx_thread = 0.97,
+            .verdict = "receiver_cpu"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 1,
+            .window = 0.5,
+            .queue_high = 0.6,
+            .verdict = "receiver_cpu"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 1,
+            .window = 0.5,
+            .verdict = "receive_window"},
+        {.kind = TEST_TCP, .goodput_bps = 1e9, .busy = 1, .buffer = 0.5, .verdict = "send_buffer"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 1,
+            .rx_core = 0.99,
+            .verdict = "receiver_cpu"},
+        {.kind = TEST_TCP, .goodput_bps = 1e9, .busy = 1, .softnet = 5, .verdict = "receiver_cpu"},
+        {.kind = TEST_TCP, .goodput_bps = 1e9, .busy = 1, .tx_core = 0.99, .verdict = "sender_cpu"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e8,
+            .busy = 1,
+            .retransmits = 7,
+            .verdict = "network",
+            .words = "7 retransmits"},
+        {.kind = TEST_TCP, .goodput_bps = 1e8, .busy = 0.95, .window = 0.18, .verdict = "unknown"},
+        {.kind = TEST_TCP, .goodput_bps = 1e8, .verdict = "unknown"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void datagrams_are_judged_by_where_they_went(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        {.kind = TEST_UDP,
+            .goodput_bps = 0.995e6,
+            .asked_bps = 1e6,
+            .offered_bps = 1e6,
+            .sent = 1000,
+            .received = 995,
+            .verdict = "bitrate"},
+        {.kind = TEST_UDP,
+            .goodput_bps = 0.9e6,
+            .asked_bps = 1e6,
+            .offered_bps = 1e6,
+            .sent = 1000,
+            .received = 900,
+            .verdict = "network",
+            .words = "10.0 %"},
+        {.kind = TEST_UDP,
+            .goodput_bps = 0.9e6,
+            .asked_bps = 1e6,
+            .offered_bps = 1e6,
+            .sent = 1000,
+            .received = 900,
+            .lost_receiver = 80,
+            .verdict = "receiver_cpu"},
+        {.kind = TEST_UDP,
+            .goodput_bps = 0.5e9,
+            .asked_bps = 1e9,
+            .offered_bps = 0.5e9,
+            .tx_thread = 0.99,
+            .sent = 1000,
+            .received = 1000,
+            .verdict = "sender_cpu"},
+        {.kind = TEST_UDP,
+            .goodput_bps = 0.5e9,
+            .asked_bps = 1e9,
+            .offered_bps = 0.5e9,
+            .sent = 1000,
+            .received = 1000,
+            .verdict = "unknown"},
+        {.kind = TEST_UDP,
+            .goodput_bps = 2e9,
+            .max = true,
+            .offered_bps = 2e9,
+            .tx_thread = 0.99,
+            .sent = 1000,
+            .received = 1000,
+            .verdict = "sender_cpu"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(streams_are_judged_by_the_first_rule_that_matches),
+        cmocka_unit_test(datagrams_are_judged_by_where_they_went),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
