@@ -1,1 +1,29 @@
-typedef int tcpinfo_pending;
+#include "tcpinfo.h"
+
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+bool tcpinfo_read(int fd, struct tcp_counters *counters)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+        return false;
+    *counters = (struct tcp_counters){
+        .bytes_received = info.tcpi_bytes_received,
+        .bytes_acked = info.tcpi_bytes_acked,
+        .busy_us = info.tcpi_busy_time,
+        .rwnd_limited_us = info.tcpi_rwnd_limited,
+        .sndbuf_limited_us = info.tcpi_sndbuf_limited,
+        .segments_in = info.tcpi_data_segs_in,
+        .segments_out = info.tcpi_data_segs_out,
+        .retransmits = info.tcpi_total_retrans,
+        .rtt_us = info.tcpi_rtt,
+        .min_rtt_us = info.tcpi_min_rtt,
+        .cwnd = info.tcpi_snd_cwnd,
+        .mss = info.tcpi_snd_mss,
+        .path_mtu = info.tcpi_pmtu,
+    };
+    return true;
+}

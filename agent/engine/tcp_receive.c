@@ -1,0 +1,405 @@
+#include "tcp_parts.h"
+
+#include <errno.h>
+#include <linux/sock_diag.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "errors.h"
+#include "tcpinfo.h"
+
+#define READ_SIZE (1024 * 1024)
+#define READS_A_TURN 4
+#define LOWAT_NS (4 * NS_PER_MS) // kept under 5 ms of the rate
+#define SILENT_NS (5 * NS_PER_S)
+#define LINGER_NS (200 * NS_PER_MS) // for what drains after the final count
+#define GROWTH 1.25                 // slow start is over when a bin grows by less
+
+struct receiver {
+    struct tcp_flow *flow;
+    struct probe_report *report;
+    cpu_t *cpu;
+    int epoll_fd;
+    uint8_t *buffer; // never written: MSG_TRUNC drops what it reads
+    bool *closed;
+    unsigned open;
+    enum control_phase phase;
+    bool final_seen, over;
+    int64_t created_ns, start_ns, t0_ns, t1_ns, done_ns, final_ns;
+    int64_t next_tick_ns, next_feedback_ns, next_interval_ns, interval_ns, last_growth_ns;
+    uint64_t base_bytes, bytes, segments; // sums over the streams at the last sample
+    uint64_t t0_bytes, t0_segments, t1_bytes, interval_bytes, tick_bytes;
+    int64_t sampled_ns, interval_from_ns, tick_ns;
+    double bins[2]; // the two last bins of the omitted part, bytes a second
+    unsigned bin_count, queue_samples, queue_high;
+    size_t interval_room;
+    unsigned lowat;
+};
+
+static void fail(struct receiver *self, bool retry, const char *words)
+{
+    probe_report_fail(self->report, PROBE_FAILED, retry, "%s", words);
+    self->over = true;
+}
+
+// Reads the kernel's counts of all streams; their time is the middle of the reading.
+static void sample(struct receiver *self)
+{
+    uint64_t bytes = 0, segments = 0;
+    int64_t before = clock_mono_ns();
+    for (unsigned i = 0; i < self->flow->streams; i++) {
+        struct tcp_counters counters;
+        if (!tcpinfo_read(self->flow->fds[i], &counters))
+            continue;
+        bytes += counters.bytes_received;
+        segments += counters.segments_in;
+    }
+    int64_t after = clock_mono_ns();
+    self->sampled_ns = before + (after - before) / 2;
+    if (bytes > self->bytes)
+        self->last_growth_ns = self->sampled_ns;
+    self->bytes = bytes;
+    self->segments = segments;
+}
+
+static void give_feedback(struct receiver *self)
+{
+    struct control message = {.type = CONTROL_FEEDBACK,
+        .phase = self->phase,
+        .final_seen = self->final_seen,
+        .bytes = self->bytes - self->base_bytes};
+    self->next_feedback_ns = clock_mono_ns() + CONTROL_FEEDBACK_NS;
+    int rc = tcp_link_send(self->flow, &message);
+    if (rc < 0 && rc != -EAGAIN && !self->final_seen)
+        fail(self, true, "the sender closed the control connection before the end");
+}
+
+// ------------------------------------------------------------------ the window
+
+static void open_window(struct receiver *self)
+{
+    sample(self);
+    cpu_begin(self->cpu);
+    self->phase = CONTROL_WINDOW;
+    self->t0_ns = self->interval_from_ns = self->sampled_ns;
+    self->t0_bytes = self->interval_bytes = self->bytes;
+    self->t0_segments = self->segments;
+    self->t1_ns = self->t0_ns + self->flow->order->spec.duration_ns;
+    self->next_interval_ns = self->t0_ns + self->interval_ns;
+    if (self->next_interval_ns > self->t1_ns)
+        self->next_interval_ns = self->t1_ns;
+    give_feedback(self);
+}
+
+static void close_interval(struct receiver *self)
+{
+    struct probe_receive *receive = &self->report->receive;
+    double span_s = (double)(self->sampled_ns - self->interval_from_ns) * 1e-9;
+    uint64_t bytes = self->bytes - self->interval_bytes;
+    if (receive->interval_count == self->interval_room) {
+        self->interval_room = self->interval_room ? 2 * self->interval_room : 16;
+        receive->intervals =
+            realloc(receive->intervals, self->interval_room * sizeof *receive->intervals);
+        if (!receive->intervals)
+            abort();
+    }
+    struct probe_interval *one = &receive->intervals[receive->interval_count++];
+    *one = (struct probe_interval){.start_s = (double)(self->interval_from_ns - self->t0_ns) * 1e-9,
+        .duration_s = span_s,
+        .bandwidth_bps = span_s > 0 ? 8.0 * (double)bytes / span_s : NAN,
+        .bytes = bytes,
+        .retransmits = PROBE_ABSENT,
+        .sent = PROBE_ABSENT,
+        .received = PROBE_ABSENT,
+        .lost = PROBE_ABSENT,
+        .jitter_s = NAN};
+    if (self->flow->hooks->interval)
+        self->flow->hooks->interval(self->flow->hooks->ctx, one);
+    self->interval_bytes = self->bytes;
+    self->interval_from_ns = self->sampled_ns;
+    self->next_interval_ns += self->interval_ns;
+    // A rest under a tenth of an interval belongs to the one before it.
+    if (self->next_interval_ns > self->t1_ns - self->interval_ns / 10)
+        self->next_interval_ns = self->t1_ns;
+}
+
+static void close_window(struct receiver *self)
+{
+    struct probe_receive *receive = &self->report->receive;
+    cpu_end(self->cpu, &self->report->load);
+    if (self->sampled_ns > self->interval_from_ns)
+        close_interval(self);
+    double span_s = (double)(self->sampled_ns - self->t0_ns) * 1e-9;
+    receive->bytes = self->bytes - self->t0_bytes;
+    receive->segments = self->segments - self->t0_segments;
+    receive->duration_s = span_s;
+    receive->omitted_s = (double)(self->t0_ns - self->start_ns) * 1e-9;
+    receive->bandwidth_bps = 8.0 * (double)receive->bytes / span_s;
+    if (self->queue_samples)
+        receive->receive_queue_high = (double)self->queue_high / self->queue_samples;
+    socklen_t size = sizeof receive->receive_buffer;
+    getsockopt(self->flow->fds[0], SOL_SOCKET, SO_RCVBUF, &receive->receive_buffer, &size);
+    self->report->has_receive = true;
+    self->t1_bytes = self->bytes;
+    self->done_ns = self->sampled_ns;
+    self->phase = CONTROL_DONE;
+    give_feedback(self);
+}
+
+// Rate of the bin since the last tick against the two before it. Only looked at while omitting.
+static bool slow_start_over(struct receiver *self)
+{
+    double span_s = (double)(self->sampled_ns - self->tick_ns) * 1e-9;
+    double rate = span_s > 0 ? (double)(self->bytes - self->tick_bytes) / span_s : 0;
+    double before = (self->bins[0] + self->bins[1]) / 2;
+    bool over = self->bin_count >= 2 && rate <= GROWTH * before;
+    self->bins[self->bin_count++ % 2] = rate;
+    return over;
+}
+
+static int64_t window_due_ns(const struct receiver *self)
+{
+    return self->start_ns + testspec_omit_max_ns(&self->flow->order->spec);
+}
+
+// ------------------------------------------------------------------ limits and deadlines
+
+static void check_limits(struct receiver *self)
+{
+    const struct probe_order *order = self->flow->order;
+    uint64_t bytes = self->bytes - self->base_bytes;
+    if (self->phase == CONTROL_DONE || !self->start_ns)
+        return;
+    double elapsed_s = (double)(self->sampled_ns - self->start_ns) * 1e-9;
+    double most = ((double)order->limit_bps / 8) * (1.1 * elapsed_s + 0.2) + (4 << 20);
+    if (order->limit_bps && (double)bytes > most) {
+        fail(self, false, "the sender exceeds the rate that its ticket allows");
+        return;
+    }
+    bool volume = order->limit_bytes && bytes >= order->limit_bytes;
+    bool time = order->limit_ns > 0 && self->sampled_ns >= self->start_ns + order->limit_ns;
+    if (!volume && !time)
+        return;
+    const char *what = volume ? "volume" : "time";
+    if (self->phase != CONTROL_WINDOW || self->sampled_ns <= self->t0_ns) {
+        probe_report_fail(self->report, PROBE_FAILED, false,
+            "the %s that the ticket allows was used up before the window began", what);
+        self->over = true;
+        return;
+    }
+    snprintf(self->report->reason, sizeof self->report->reason,
+        "ended early: the %s that the ticket allows was used up", what);
+    self->report->outcome = PROBE_OK;
+    close_window(self);
+}
+
+static void check_silence(struct receiver *self, int64_t now_ns)
+{
+    if (self->done_ns) {
+        if (self->final_seen && (self->open == 0 || now_ns >= self->final_ns + LINGER_NS))
+            self->over = true;
+        else if (!self->final_seen && now_ns >= self->done_ns + TCP_FINAL_NS)
+            fail(self, true, "the sender vanished before its final count");
+    } else if (!self->start_ns) {
+        if (now_ns >= self->created_ns + TCP_START_NS)
+            fail(self, true, "no load arrived within 5 s");
+    } else if (now_ns >= self->last_growth_ns + SILENT_NS) {
+        fail(self, true, "the sender has been silent for 5 s");
+    }
+}
+
+// ------------------------------------------------------------------ reading
+
+static void adapt_lowat(struct receiver *self)
+{
+    double span_ns = (double)(self->sampled_ns - self->tick_ns);
+    if (span_ns <= 0)
+        return;
+    double rate = (double)(self->bytes - self->tick_bytes) / span_ns / self->flow->streams;
+    double wanted = rate * (double)LOWAT_NS;
+    unsigned lowat = self->done_ns || wanted < 1 ? 1
+                     : wanted > READ_SIZE        ? READ_SIZE
+                                                 : (unsigned)wanted;
+    // A change under a third is not worth a system call a stream.
+    if (lowat < self->lowat + self->lowat / 3 && lowat > self->lowat - self->lowat / 3)
+        return;
+    self->lowat = lowat;
+    for (unsigned i = 0; i < self->flow->streams; i++)
+        setsockopt(self->flow->fds[i], SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof lowat);
+}
+
+static void look_at_queue(struct receiver *self)
+{
+    uint32_t memory[SK_MEMINFO_VARS];
+    socklen_t size = sizeof memory;
+    if (getsockopt(self->flow->fds[0], SOL_SOCKET, SO_MEMINFO, memory, &size) < 0)
+        return;
+    self->queue_samples++;
+    self->queue_high += memory[SK_MEMINFO_RMEM_ALLOC] > memory[SK_MEMINFO_RCVBUF] / 2;
+}
+
+static void end_of_stream(struct receiver *self, unsigned stream)
+{
+    if (!self->done_ns) {
+        fail(self, true, "the sender closed a load connection before the end");
+        return;
+    }
+    self->closed[stream] = true;
+    self->open--;
+    epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, self->flow->fds[stream], NULL);
+}
+
+static void read_stream(struct receiver *self, unsigned stream)
+{
+    for (int i = 0; i < READS_A_TURN && !self->over && !self->closed[stream]; i++) {
+        ssize_t got =
+            recv(self->flow->fds[stream], self->buffer, READ_SIZE, MSG_DONTWAIT | MSG_TRUNC);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (got <= 0) {
+            end_of_stream(self, stream);
+        } else if (!self->start_ns) {
+            self->start_ns = clock_mono_ns();
+            self->phase = CONTROL_OMIT;
+            self->next_tick_ns = self->start_ns;
+        }
+    }
+}
+
+static void listen_to_sender(struct receiver *self)
+{
+    struct control message;
+    int rc = 0;
+    while (!self->over && (rc = tcp_link_read(self->flow, &message)) == 1) {
+        if (message.type == CONTROL_ABORT)
+            fail(self, true, "the sender gave up");
+        if (message.type == CONTROL_FINAL && self->done_ns && !self->final_seen) {
+            self->final_seen = true;
+            self->final_ns = clock_mono_ns();
+            give_feedback(self);
+        }
+    }
+    if (rc == MESH_E_AUTH)
+        fail(self, false, "a message on the control connection is not the sender's");
+    else if (rc < 0 && self->final_seen)
+        self->over = true;
+    else if (rc < 0)
+        fail(self, true, "the sender closed the control connection before the end");
+}
+
+// ------------------------------------------------------------------ the loop
+
+static int64_t wake_at(const struct receiver *self)
+{
+    int64_t at =
+        self->next_feedback_ns < self->next_tick_ns ? self->next_feedback_ns : self->next_tick_ns;
+    if (self->phase == CONTROL_WINDOW && self->next_interval_ns < at)
+        at = self->next_interval_ns;
+    if (self->phase == CONTROL_OMIT && window_due_ns(self) < at)
+        at = window_due_ns(self);
+    return at;
+}
+
+static void tick(struct receiver *self, int64_t now_ns)
+{
+    sample(self);
+    adapt_lowat(self);
+    if (self->phase == CONTROL_WINDOW)
+        look_at_queue(self);
+    bool detected =
+        self->phase == CONTROL_OMIT && self->flow->order->spec.omit_ns < 0 && slow_start_over(self);
+    self->tick_bytes = self->bytes;
+    self->tick_ns = self->sampled_ns;
+    self->next_tick_ns = now_ns + TCP_TICK_NS;
+    check_limits(self);
+    if (detected && !self->over)
+        open_window(self);
+}
+
+static void keep_time(struct receiver *self)
+{
+    int64_t now = clock_mono_ns();
+    if (now >= self->next_tick_ns)
+        tick(self, now);
+    if (!self->over && self->phase == CONTROL_OMIT && now >= window_due_ns(self))
+        open_window(self);
+    if (!self->over && self->phase == CONTROL_WINDOW && now >= self->next_interval_ns) {
+        sample(self);
+        if (self->sampled_ns >= self->t1_ns)
+            close_window(self);
+        else
+            close_interval(self);
+    }
+    if (!self->over && now >= self->next_feedback_ns)
+        give_feedback(self);
+    if (!self->over)
+        check_silence(self, now);
+}
+
+static void turn(struct receiver *self)
+{
+    struct epoll_event events[64];
+    int count = tcp_wait(self->epoll_fd, events, 64, wake_at(self));
+    // Time first: a sample must not wait for the reading of what has come.
+    keep_time(self);
+    for (int i = 0; i < count && !self->over; i++) {
+        uint32_t name = events[i].data.u32;
+        if (name == TCP_EVENT_STOP) {
+            probe_report_fail(self->report, PROBE_STOPPED, false, "stopped");
+            self->over = true;
+        } else if (name == TCP_EVENT_CONTROL) {
+            listen_to_sender(self);
+        } else {
+            read_stream(self, name);
+        }
+    }
+}
+
+static void prepare(struct receiver *self)
+{
+    const struct testspec *spec = &self->flow->order->spec;
+    self->interval_ns = spec->interval_ns > 0 ? spec->interval_ns : NS_PER_S;
+    if (self->interval_ns < spec->duration_ns / TESTSPEC_INTERVALS_MAX)
+        self->interval_ns = spec->duration_ns / TESTSPEC_INTERVALS_MAX + 1;
+    self->open = self->flow->streams;
+    self->lowat = 1;
+    self->cpu = cpu_new();
+    cpu_watch(self->cpu, gettid());
+    self->buffer = malloc(READ_SIZE);
+    self->closed = calloc(self->flow->streams, sizeof *self->closed);
+    if (!self->buffer || !self->closed)
+        abort();
+    sample(self);
+    self->base_bytes = self->tick_bytes = self->bytes;
+    self->tick_ns = self->last_growth_ns = self->sampled_ns;
+    self->next_tick_ns = self->created_ns + TCP_TICK_NS;
+}
+
+void tcp_receive(struct tcp_flow *flow, struct probe_report *report)
+{
+    struct receiver self = {.flow = flow, .report = report, .created_ns = clock_mono_ns()};
+    prepare(&self);
+    self.epoll_fd = tcp_watch(flow, EPOLLIN);
+    if (self.epoll_fd < 0)
+        fail(&self, false, mesh_strerror(self.epoll_fd));
+    else
+        give_feedback(&self); // consent
+    while (!self.over)
+        turn(&self);
+    sample(&self);
+    if (self.done_ns && self.bytes >= self.t1_bytes)
+        report->receive.drained_bytes = self.bytes - self.t1_bytes;
+    if (report->reason[0] == '\0')
+        report->outcome = PROBE_OK;
+    if (report->outcome != PROBE_OK)
+        tcp_link_send(flow, &(struct control){.type = CONTROL_ABORT});
+    if (self.epoll_fd >= 0)
+        close(self.epoll_fd);
+    cpu_destroy(&self.cpu);
+    free(self.buffer);
+    free(self.closed);
+}
