@@ -147,7 +147,8 @@ static int error_of(struct db *self, int code)
 
 bool db_error_is_storage(int error)
 {
-    return error == -ENOSPC || error == -EROFS || error == -EIO || error == -EBUSY;
+    return error == -ENOSPC || error == -EROFS || error == -EIO || error == -EBUSY ||
+           error == MESH_E_DECODE;
 }
 
 // --------------------------------------------------------------------------------- statements

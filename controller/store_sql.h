@@ -72,7 +72,7 @@ int db_finish(struct db *self, sqlite3_stmt *statement) __attribute__((warn_unus
 const char *db_text(sqlite3_stmt *statement, int column);
 const void *db_blob(sqlite3_stmt *statement, int column, size_t *size);
 
-// Will the same write succeed once there is room or permission again?
+// Is the file or its disk at fault, and not the row? Then every other write would fail too.
 bool db_error_is_storage(int error);
 
 #endif

@@ -63,7 +63,12 @@ static void count_limit(struct matrix *self, const Mp__Cell *cell)
     for (size_t i = 0; i < self->limit_count; i++) {
         if (strncmp(self->limits[i].verdict, cell->limiter->verdict,
                 sizeof self->limits[i].verdict - 1) == 0) {
-            self->limits[i].count++;
+            // The most frequent one stays first.
+            struct matrix_count raised = self->limits[i];
+            raised.count++;
+            for (; i > 0 && self->limits[i - 1].count < raised.count; i--)
+                self->limits[i] = self->limits[i - 1];
+            self->limits[i] = raised;
             return;
         }
     }

@@ -18,7 +18,7 @@ struct report_options {
     const char *format;        // "table" "wide" "json" "jsonl" "csv" "md"
     const char *metric;        // table: a metric's name (report_metrics), NULL = each test's usual ones
     const char *group_by;      // label key: rows and columns are label values, cells medians; NULL = agents
-    const char *pair_from;     // only this pair, in full; NULL = all
+    const char *pair_from;     // only this pair (in every format); with both, `table` tells all of it
     const char *pair_to;
     unsigned worst;            // table: the N worst pairs by the metric instead of the matrix; 0 = off
     bool color;
