@@ -4,7 +4,8 @@
 // What the files of the director share; nobody else includes this.
 //
 //   director.c         the calls of director.h, changes of agents, the turn
-//   director_run.c     a run: cells, phases, commits, the end
+//   director_run.c     a run: cells, commits, changes of its agents, the end
+//   director_phase.c   which of a run's tests may start now
 //   director_test.c    one bandwidth test
 //   director_light.c   one batch of light probes
 //   director_events.c  what followers of a run are told
@@ -234,15 +235,12 @@ uint32_t run_cell_of(const struct run *self, uint32_t phase, uint32_t from, uint
 void run_agent_changed(struct run *self, uint32_t agent_id, enum change what);
 void run_cancel(struct run *self);
 void run_saved(struct run *self, uint32_t index, int error);
-// Starts what can start. Returns false if later runs must wait behind this one.
-bool run_turn(struct run *self, unsigned *starts_left);
 void run_refresh(struct run *self); // brings info up to date
 
-// A test that began at this time has ended: others that did are about to.
-void run_hold(struct run *self, int64_t reserved_mono_ns);
+void run_end(struct run *self); // every cell is committed
+
 // The first test of a run begins.
 void run_begins(struct run *self);
-void run_host_busy(struct run *self, uint32_t index, bool busy);
 // The rest of a run's cells: a new cell with the place filled in; then hand it to run_cell_final,
 // which takes it and the receipts (each may be NULL).
 Mp__Cell *run_cell_new(
@@ -256,6 +254,15 @@ void receipt_settle(director_t *self, struct receipt **receipt_p);
 // The cell goes back to the waiting ones. `lost`: an agent went away; it costs no attempt.
 // False if there were too many: the cell is final then.
 bool run_cell_again(struct run *self, uint32_t index, bool lost);
+
+// ------------------------------------------------------------------------------ director_phase.c
+
+// Starts what can start. Returns false if later runs must wait behind this one.
+bool run_turn(struct run *self, unsigned *starts_left);
+void run_phase_leave(struct run *self);
+void run_host_busy(struct run *self, uint32_t index, bool busy);
+// A test that began at this time has ended: others that did are about to.
+void run_hold(struct run *self, int64_t reserved_mono_ns);
 
 // ------------------------------------------------------------------------------- director_test.c
 

@@ -6,8 +6,6 @@
 #include "log.h"
 #include "wire.h"
 
-#define look_now(run) ((run)->dirty = true)
-
 // ------------------------------------------------------------------------------------------- life
 
 struct run *run_new(director_t *director, const Mp__RunInfo *info,
@@ -36,7 +34,7 @@ struct run *run_new(director_t *director, const Mp__RunInfo *info,
     self->phase = NO_PHASE;
     self->tests = zlistx_new();
     self->batches = zlistx_new();
-    look_now(self);
+    self->dirty = true;
     return self;
 }
 
@@ -91,14 +89,12 @@ static void final_free(struct run *self, uint32_t index)
     self->cells[index].final = NULL;
 }
 
-static void phase_leave(struct run *self);
-
 void run_destroy(struct run **self_p)
 {
     struct run *self = *self_p;
     timers_t *timers = self->director->timers;
     abort_all(self, "the controller ends");
-    phase_leave(self);
+    run_phase_leave(self);
     timers_cancel(timers, &self->look_timer);
     timers_cancel(timers, &self->save_timer);
     timers_cancel(timers, &self->end_timer);
@@ -212,7 +208,7 @@ void run_cell_final(struct run *self, Mp__Cell *cell, struct receipt *first, str
     state->step = CELL_FINAL;
     self->waiting[self->places[index].phase]--;
     self->uncommitted++;
-    look_now(self);
+    self->dirty = true;
     self->director->ops.save_cell(self->director->ops.ctx, self->info->id, cell);
 }
 
@@ -229,7 +225,7 @@ bool run_cell_again(struct run *self, uint32_t index, bool lost)
     struct cell_state *state = &self->cells[index];
     if (state->step != CELL_RUNS)
         return false;
-    look_now(self);
+    self->dirty = true;
     if (lost && ++state->requeued > REQUEUES_MAX) {
         run_cell_end(self, index, MP__CELL_STATE__FAILED, "its agents went away again and again");
         return false;
@@ -276,302 +272,7 @@ void run_saved(struct run *self, uint32_t index, int error)
         receipt_settle(self->director, &final->receipts[r]);
     events_result(self, &final->cell);
     final_free(self, index);
-    look_now(self);
-}
-
-// -------------------------------------------------------------------------------- use of the hosts
-
-void run_host_busy(struct run *self, uint32_t index, bool busy)
-{
-    struct host_use *use = &self->uses[index];
-    int64_t now = clock_mono(self->director->clock);
-    use->touched = true;
-    if (busy && use->in_use++ == 0) {
-        use->busy_since_mono_ns = now;
-        if (use->blocked_since_mono_ns)
-            use->blocked_ns += now - use->blocked_since_mono_ns;
-        use->blocked_since_mono_ns = 0;
-    } else if (!busy && --use->in_use == 0) {
-        use->busy_ns += now - use->busy_since_mono_ns;
-        use->last_end_mono_ns = now;
-    }
-}
-
-static void note_blocked(struct run *self)
-{
-    int64_t now = clock_mono(self->director->clock);
-    for (uint32_t h = 0; h < self->agent_count; h++) {
-        struct host_use *use = &self->uses[h];
-        bool blocked = use->in_use == 0 && scheduler_blocked(self->scheduler, h);
-        if (blocked && !use->blocked_since_mono_ns)
-            use->blocked_since_mono_ns = now;
-        if (!blocked && use->blocked_since_mono_ns) {
-            use->blocked_ns += now - use->blocked_since_mono_ns;
-            use->blocked_since_mono_ns = 0;
-        }
-    }
-}
-
-static void account_idle(struct run *self)
-{
-    int64_t now = clock_mono(self->director->clock), since = self->phase_since_mono_ns;
-    double turnaround_ns = 0, tail_ns = 0, blocked_ns = 0, hosts = 0;
-    for (uint32_t h = 0; h < self->agent_count; h++) {
-        const struct host_use *use = &self->uses[h];
-        if (!use->touched)
-            continue;
-        double tail = (double)(now - use->last_end_mono_ns);
-        hosts++;
-        tail_ns += tail;
-        blocked_ns += (double)use->blocked_ns;
-        turnaround_ns += (double)(now - since - use->busy_ns - use->blocked_ns) - tail;
-    }
-    if (hosts > 0) {
-        self->turnaround_s += turnaround_ns > 0 ? turnaround_ns / hosts / NS_PER_S : 0;
-        self->tail_s += tail_ns / hosts / NS_PER_S;
-        self->blocked_s += blocked_ns / hosts / NS_PER_S;
-    }
-    memset(self->uses, 0, self->agent_count * sizeof *self->uses);
-}
-
-// ----------------------------------------------------------------------------------------- phases
-
-static bool concurrent_light(const struct run *self)
-{
-    const struct phase *phase = &self->options.phases[self->phase];
-    return phase->light && phase->mode == MP__MODE__CONCURRENT;
-}
-
-static bool concurrent_bandwidth(const struct run *self)
-{
-    const struct phase *phase = &self->options.phases[self->phase];
-    return !phase->light && phase->mode == MP__MODE__CONCURRENT;
-}
-
-static bool in_flight(const struct run *self)
-{
-    return zlistx_size(self->tests) > 0 || zlistx_size(self->batches) > 0;
-}
-
-static void phase_leave(struct run *self)
-{
-    if (self->phase == NO_PHASE)
-        return;
-    if (self->scheduler)
-        account_idle(self);
-    scheduler_destroy(&self->scheduler);
-    if (self->director->exclusive == self)
-        self->director->exclusive = NULL;
-    self->phase = NO_PHASE;
-}
-
-// Ends the cells of a phase that cannot or must not be measured.
-static void judge_cells(struct run *self, uint32_t p)
-{
-    char reason[512];
-    for (uint32_t i = self->phase_first[p]; i < self->phase_first[p + 1]; i++) {
-        const struct cell_place *place = &self->places[i];
-        if (self->cells[i].step != CELL_WAITS)
-            continue;
-        const struct agent *from = run_agent(self, place->from), *to = run_agent(self, place->to);
-        if (!from || !to) {
-            snprintf(reason, sizeof reason, "%s was removed",
-                self->names[from ? place->to : place->from]);
-            run_cell_end(self, i, MP__CELL_STATE__LOST, reason);
-            continue;
-        }
-        Mp__CellState state = planner_judge(&self->options.phases[p], from, to, reason);
-        if (state != MP__CELL_STATE__PENDING)
-            run_cell_end(self, i, state, reason);
-    }
-}
-
-static unsigned agent_cores(const struct agent *agent)
-{
-    const Mp__Capabilities *can = agent->capabilities;
-    return can && can->has_cores && can->cores ? can->cores : 1;
-}
-
-// One host's part in the afterwards bound of a phase.
-static void bound_host(struct run *self, bound_t *bound, uint32_t h, uint32_t machine)
-{
-    const struct agent *agent = run_agent(self, h);
-    const struct phase *phase = &self->options.phases[self->phase];
-    uint64_t rate_bps = testspec_rate_stated(&phase->spec) ? phase->spec.bitrate_bps : 0;
-    bound_host_name(bound, h, self->names[h]);
-    if (!agent)
-        return;
-    for (size_t i = 0; i < agent->label_count; i++)
-        bound_host_label(bound, h, agent->labels[i].key, agent->labels[i].value);
-    for (size_t s = 0; s < self->options.shared_count; s++) {
-        const struct plan_shared *shared = &self->options.shared[s];
-        const char *value = agent_label(agent, shared->key);
-        if (value)
-            bound_host_shared(bound, h, shared->key, value, shared->limit);
-    }
-    if (machine != LEDGER_NONE)
-        bound_host_machine(bound, h, machine,
-            ledger_machine_capacity(
-                self->director->ledger, machine, phase->spec.bidir ? 2 * rate_bps : rate_bps));
-}
-
-static void hosts_fill(struct run *self, struct schedule_host *hosts)
-{
-    ledger_t *ledger = self->director->ledger;
-    bool ignore = self->options.machines_ignore || self->options.phases[self->phase].light;
-    for (uint32_t h = 0; h < self->agent_count; h++) {
-        const struct agent *agent = run_agent(self, h);
-        // An agent that is gone still has its number; none of its edges will be there.
-        hosts[h].host = ledger_host(ledger, self->hosts[h] ? self->hosts[h]->agent_id : 0);
-        hosts[h].machine = LEDGER_NONE;
-        if (agent && *agent->boot_id && !ignore)
-            hosts[h].machine = ledger_machine(ledger, agent->boot_id, agent_cores(agent));
-        if (agent && agent->capabilities && agent->capabilities->has_guard_tests)
-            hosts[h].at_once = agent->capabilities->guard_tests;
-    }
-}
-
-static uint32_t *shared_fill(struct run *self, size_t s)
-{
-    uint32_t *values = zmalloc((self->agent_count + 1) * sizeof *values);
-    for (uint32_t h = 0; h < self->agent_count; h++) {
-        const struct agent *agent = run_agent(self, h);
-        const char *key = self->options.shared[s].key;
-        const char *value = agent ? agent_label(agent, key) : NULL;
-        values[h] = value ? ledger_shared(self->director->ledger, key, value) : LEDGER_NONE;
-    }
-    return values;
-}
-
-static void scheduler_fill(struct run *self)
-{
-    const struct phase *phase = &self->options.phases[self->phase];
-    for (uint32_t h = 0; h < self->agent_count; h++)
-        if (!run_agent_there(self, h))
-            scheduler_leave(self->scheduler, h);
-    for (uint32_t i = self->phase_first[self->phase]; i < self->phase_first[self->phase + 1]; i++) {
-        uint32_t from = self->places[i].from, to = self->places[i].to;
-        if (self->cells[i].step != CELL_WAITS)
-            continue;
-        // With --bidir one edge stands for both directions.
-        if (phase->spec.bidir && from > to)
-            scheduler_add(self->scheduler, to, from);
-        else
-            scheduler_add(self->scheduler, from, to);
-    }
-}
-
-static void scheduler_open(struct run *self)
-{
-    const struct phase *phase = &self->options.phases[self->phase];
-    struct schedule_host *hosts = zmalloc((self->agent_count + 1) * sizeof *hosts);
-    struct schedule_shared shared[PLANNER_SHARED_MAX];
-    uint32_t *values[PLANNER_SHARED_MAX];
-    hosts_fill(self, hosts);
-    size_t shared_count = phase->light ? 0 : self->options.shared_count;
-    for (size_t s = 0; s < shared_count; s++) {
-        values[s] = shared_fill(self, s);
-        shared[s] = (struct schedule_shared){self->options.shared[s].limit, values[s]};
-    }
-    struct schedule_config config = {.mode = phase->mode,
-        .bidir = phase->spec.bidir,
-        .seed = self->options.seed + 1000 * self->phase,
-        .host_count = self->agent_count,
-        .rate_bps = testspec_rate_stated(&phase->spec) ? phase->spec.bitrate_bps : 0,
-        .hosts = hosts,
-        .shared = shared,
-        .shared_count = shared_count};
-    self->scheduler = scheduler_new(self->director->ledger, &config);
-    if (!self->bounds[self->phase]) {
-        bound_t *bound = bound_new(phase->mode, self->agent_count);
-        for (uint32_t h = 0; h < self->agent_count; h++)
-            bound_host(self, bound, h,
-                phase->mode == MP__MODE__CONCURRENT ? LEDGER_NONE : hosts[h].machine);
-        self->bounds[self->phase] = bound;
-    }
-    for (size_t s = 0; s < shared_count; s++)
-        free(values[s]);
-    free(hosts);
-    scheduler_fill(self);
-}
-
-static bool phase_startable(const struct run *self, uint32_t p)
-{
-    for (uint32_t i = self->phase_first[p]; i < self->phase_first[p + 1]; i++)
-        if (self->cells[i].step == CELL_WAITS && run_agent_there(self, self->places[i].from) &&
-            run_agent_there(self, self->places[i].to))
-            return true;
-    return false;
-}
-
-// The first phase with something to start becomes the active one.
-static void phase_choose(struct run *self)
-{
-    phase_leave(self);
-    for (uint32_t p = 0; p < self->options.phase_count; p++) {
-        judge_cells(self, p);
-        if (self->waiting[p] == 0 || !phase_startable(self, p))
-            continue;
-        self->phase = p;
-        self->phase_since_mono_ns = clock_mono(self->director->clock);
-        if (!concurrent_light(self))
-            scheduler_open(self);
-        return;
-    }
-}
-
-// --------------------------------------------------------------------------------- lost for good
-
-static int64_t lost_deadline(const struct run *self, uint32_t index)
-{
-    const director_t *director = self->director;
-    const struct agent *agent = run_agent(self, index);
-    if (!agent)
-        return 0;
-    if (agent_connected(agent))
-        return INT64_MAX;
-    if (agent->seen_mono_ns == 0)
-        return director->started_mono_ns + LOST_AT_START_NS;
-    return agent->lost_mono_ns + LOST_NS;
-}
-
-static void look_again(void *arg, int64_t now_mono_ns)
-{
-    (void)now_mono_ns;
-    struct run *self = arg;
-    self->look_timer = 0;
-    look_now(self);
-}
-
-static void look_at_time(struct run *self, int64_t due_mono_ns)
-{
-    timers_cancel(self->director->timers, &self->look_timer);
-    if (due_mono_ns != INT64_MAX)
-        self->look_timer = timers_at(self->director->timers, due_mono_ns, look_again, self);
-}
-
-// Nothing can start and nothing runs: what is left waits for agents that are away.
-static void give_up_the_lost(struct run *self)
-{
-    int64_t now = clock_mono(self->director->clock), next = INT64_MAX;
-    int64_t *deadlines = zmalloc((self->agent_count + 1) * sizeof *deadlines);
-    char reason[256];
-    for (uint32_t h = 0; h < self->agent_count; h++)
-        deadlines[h] = lost_deadline(self, h);
-    for (uint32_t i = 0; i < self->cell_count; i++) {
-        const struct cell_place *place = &self->places[i];
-        if (self->cells[i].step != CELL_WAITS)
-            continue;
-        uint32_t gone = deadlines[place->from] <= deadlines[place->to] ? place->from : place->to;
-        if (deadlines[gone] > now) {
-            next = deadlines[gone] < next ? deadlines[gone] : next;
-            continue;
-        }
-        snprintf(reason, sizeof reason, "%s went away and did not come back", self->names[gone]);
-        run_cell_end(self, i, MP__CELL_STATE__LOST, reason);
-    }
-    free(deadlines);
-    look_at_time(self, next);
+    self->dirty = true;
 }
 
 // ---------------------------------------------------------------------------------------- the end
@@ -608,10 +309,10 @@ static double run_bound_s(const struct run *self)
     return bound_s;
 }
 
-static void run_end(struct run *self)
+void run_end(struct run *self)
 {
     Mp__RunInfo *info = self->info;
-    phase_leave(self);
+    run_phase_leave(self);
     run_refresh(self);
     info->state = self->cancelled ? MP__RUN_STATE__CANCELLED : MP__RUN_STATE__FINISHED;
     info->has_finished_wall_ns = info->has_elapsed_s = true;
@@ -662,7 +363,7 @@ void run_cancel(struct run *self)
         return;
     self->cancelled = true;
     abort_all(self, "the run was cancelled");
-    phase_leave(self);
+    run_phase_leave(self);
     for (uint32_t i = 0; i < self->cell_count; i++)
         if (self->cells[i].step == CELL_WAITS || self->cells[i].step == CELL_RUNS)
             run_cell_end(self, i, MP__CELL_STATE__CELL_CANCELLED, "the run was cancelled");
@@ -736,7 +437,7 @@ void run_agent_changed(struct run *self, uint32_t agent_id, enum change what)
         index++;
     if (index == self->agent_count || self->ended)
         return;
-    look_now(self);
+    self->dirty = true;
     if (words[what])
         events_agent(self, self->names[index], words[what]);
     if (what == CHANGE_CHANGED)
@@ -748,137 +449,4 @@ void run_agent_changed(struct run *self, uint32_t agent_id, enum change what)
     if ((what == CHANGE_UP || what == CHANGE_FRESH) && self->scheduler &&
         run_agent_there(self, index))
         scheduler_return(self->scheduler, index);
-}
-
-// --------------------------------------------------------------------------------------- the turn
-
-static bool store_keeps_up(const struct run *self)
-{
-    return self->uncommitted <
-           (self->director->trouble ? UNCOMMITTED_TROUBLE_MAX : UNCOMMITTED_MAX);
-}
-
-// Tests of one length that began together end together. Deciding at the first end would tie its two
-// hosts to each other or to the next ones, and in the end leave hosts over that share no pair: so
-// the decision waits a moment for the ends that are due.
-static bool ends_are_due(const struct run *self)
-{
-    if (clock_mono(self->director->clock) >= self->hold_until_mono_ns)
-        return false;
-    for (struct test *t = zlistx_first(self->tests); t; t = zlistx_next(self->tests))
-        if (!t->released && t->reserved_mono_ns <= self->hold_reserved_mono_ns)
-            return true;
-    return false;
-}
-
-void run_hold(struct run *self, int64_t reserved_mono_ns)
-{
-    const struct testspec *spec = &self->options.phases[self->phase].spec;
-    int64_t now = clock_mono(self->director->clock), window_ns = spec->duration_ns / HOLD_PART;
-    if (now < self->hold_until_mono_ns)
-        return;
-    window_ns = window_ns < HOLD_MOST_NS ? window_ns : HOLD_MOST_NS;
-    self->hold_until_mono_ns = now + window_ns;
-    self->hold_reserved_mono_ns = reserved_mono_ns + window_ns;
-}
-
-static void dispatch(struct run *self, unsigned *starts_left)
-{
-    bool light = self->options.phases[self->phase].light;
-    uint32_t from, to;
-    if (ends_are_due(self)) {
-        look_at_time(self, self->hold_until_mono_ns);
-        return;
-    }
-    while (
-        *starts_left > 0 && store_keeps_up(self) && scheduler_next(self->scheduler, &from, &to)) {
-        (*starts_left)--;
-        if (light) {
-            uint32_t cell = run_cell_of(self, self->phase, from, to);
-            double rate = planner_probe_rate(
-                &self->options.phases[self->phase].spec, &(struct light_load){.pairs = 1});
-            batch_start(self, &cell, 1, rate, true);
-        } else {
-            test_start(self, from, to);
-        }
-    }
-    note_blocked(self);
-}
-
-// Light probes of all: after a restart they wait a moment for the agents to come back.
-static bool turn_light(struct run *self)
-{
-    int64_t now = clock_mono(self->director->clock);
-    if (zlistx_size(self->batches) > 0 || !store_keeps_up(self))
-        return true;
-    if (now < self->gather_until_mono_ns) {
-        for (uint32_t h = 0; h < self->agent_count; h++)
-            if (self->hosts[h] && !run_agent_there(self, h)) {
-                look_at_time(self, self->gather_until_mono_ns);
-                return true;
-            }
-    }
-    return batch_start_next(self);
-}
-
-// The mesh to itself: waits until nobody else uses it, and keeps later runs away meanwhile.
-static bool turn_exclusive(struct run *self, unsigned *starts_left)
-{
-    director_t *director = self->director;
-    if (director->exclusive != self) {
-        if (director->exclusive || !ledger_idle(director->ledger))
-            return false;
-        director->exclusive = self;
-    }
-    dispatch(self, starts_left);
-    return false;
-}
-
-// Is there a reason to look for another phase?
-static bool phase_spent(const struct run *self)
-{
-    if (in_flight(self))
-        return false;
-    if (self->phase == NO_PHASE)
-        return true;
-    if (self->scheduler)
-        return scheduler_startable(self->scheduler) == 0;
-    return !phase_startable(self, self->phase);
-}
-
-static uint32_t cells_waiting(const struct run *self)
-{
-    uint32_t waiting = 0;
-    for (uint32_t p = 0; p < PLANNER_PHASES_MAX; p++)
-        waiting += self->waiting[p];
-    return waiting;
-}
-
-bool run_turn(struct run *self, unsigned *starts_left)
-{
-    if (self->ended)
-        return true;
-    if (self->dirty && phase_spent(self)) {
-        self->dirty = false;
-        if (cells_waiting(self) > 0)
-            phase_choose(self);
-        if (self->phase == NO_PHASE && cells_waiting(self) > 0)
-            give_up_the_lost(self);
-        if (cells_waiting(self) == 0)
-            phase_leave(self);
-    }
-    if (self->committed == self->cell_count && !in_flight(self)) {
-        run_end(self);
-        return true;
-    }
-    if (self->phase == NO_PHASE || *starts_left == 0)
-        return true;
-    if (self->director->exclusive && self->director->exclusive != self)
-        return true;
-    if (concurrent_light(self))
-        return turn_light(self);
-    if (concurrent_bandwidth(self))
-        return turn_exclusive(self, starts_left);
-    dispatch(self, starts_left);
-    return true;
 }

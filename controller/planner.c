@@ -374,26 +374,27 @@ unsigned planner_addresses(const struct testspec *spec, const struct agent *from
     return 0;
 }
 
-// A stated value above an owner's limit.
+// A stated value above an owner's limit; the agent judges alike. 0: the owner sets no limit.
 static bool over_guard(const struct testspec *spec, const struct agent *agent, char *reason)
 {
     const Mp__Capabilities *can = agent->capabilities;
     char asked[UNITS_TEXT_SIZE], most[UNITS_TEXT_SIZE];
-    if (can->has_guard_rate_bps && testspec_rate_stated(spec) &&
-        spec->bitrate_bps > can->guard_rate_bps) {
+    bool stated = testspec_rate_stated(spec);
+    if (can->guard_rate_bps && stated && spec->bitrate_bps > can->guard_rate_bps) {
         snprintf(reason, 512, "%s's guard allows a rate of %s, %s is asked for", agent->name,
             units_word_rate(can->guard_rate_bps, most), units_word_rate(spec->bitrate_bps, asked));
         return true;
     }
-    int64_t time_ns = spec->duration_ns + testspec_omit_max_ns(spec);
-    if (can->has_guard_duration_ns && time_ns > can->guard_duration_ns) {
-        snprintf(reason, 512, "%s's guard allows a duration of %s, the test takes %s", agent->name,
-            units_word_duration(can->guard_duration_ns, most), units_word_duration(time_ns, asked));
+    if (can->guard_duration_ns > 0 && spec->duration_ns > can->guard_duration_ns) {
+        snprintf(reason, 512, "%s's guard allows a duration of %s, %s is asked for", agent->name,
+            units_word_duration(can->guard_duration_ns, most),
+            units_word_duration(spec->duration_ns, asked));
         return true;
     }
-    double bytes = (double)spec->bitrate_bps / 8 * (double)time_ns / NS_PER_S;
-    if (can->has_guard_bytes && testspec_rate_stated(spec) && bytes > (double)can->guard_bytes) {
-        snprintf(reason, 512, "%s's guard allows %s bytes, the test moves %s", agent->name,
+    double bytes = (double)spec->bitrate_bps / 8 * (double)spec->duration_ns / NS_PER_S;
+    bytes *= spec->bidir ? 2 : 1;
+    if (can->guard_bytes && stated && bytes > (double)can->guard_bytes) {
+        snprintf(reason, 512, "%s's guard allows %s a test, this one moves %s", agent->name,
             units_format_bytes((double)can->guard_bytes, most), units_format_bytes(bytes, asked));
         return true;
     }
