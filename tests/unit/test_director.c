@@ -848,6 +848,83 @@ static void every_result_is_an_event_and_followers_may_come_late(void **state)
     mesh_free(&mesh);
 }
 
+static uint32_t draw(uint64_t *random, uint32_t below)
+{
+    *random = *random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return (uint32_t)(*random >> 33) % below;
+}
+
+static void something_happens(struct mesh *mesh, uint64_t *random, uint32_t agents)
+{
+    uint32_t agent = 1 + draw(random, agents);
+    bool there = agent_connected(registry_by_id(mesh->registry, agent));
+    switch (draw(random, 7)) {
+    case 0:
+        if (there)
+            lose(mesh, agent);
+        break;
+    case 1:
+        come_back(mesh, agent, draw(random, 2));
+        break;
+    case 2:
+        mesh->fail_next[agent] = draw(random, 4);
+        mesh->fail_as = (Mp__Outcome)(1 + draw(random, 4));
+        mesh->fail_retry = draw(random, 2);
+        break;
+    case 3:
+        mesh->silent[agent] = !mesh->silent[agent];
+        break;
+    case 4:
+        mesh->receiver_first = !mesh->receiver_first;
+        break;
+    case 5:
+        // Its loss is not known yet: sending fails first.
+        registry_by_id(mesh->registry, agent)->lost_mono_ns = mesh->now_ns;
+        pass(mesh, NS_PER_S);
+        director_agent_lost(mesh->director, agent);
+        break;
+    default:
+        mesh->store_error = mesh->store_error ? 0 : -ENOSPC;
+        director_storage(mesh->director, mesh->store_error ? "full" : NULL);
+    }
+}
+
+// Whatever agents and the store do, each cell ends once and nobody waits for ever.
+static void chaos_ends(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 150; seed++) {
+        uint64_t random = seed;
+        uint32_t agents = 2 + draw(&random, 6);
+        struct mesh *mesh = mesh_new(agents);
+        struct ask ask = {.kinds = {MP__TEST_KIND__UDP, MP__TEST_KIND__LATENCY}};
+        char run[DIRECTOR_RUN_ID_SIZE];
+        ask.count = 1 + draw(&random, 2);
+        ask.bidir = ask.count == 1 && draw(&random, 2);
+        ask.mode = (Mp__Mode)draw(&random, 4);
+        start(mesh, &ask, run);
+        for (int i = 0; i < 30; i++) {
+            pass(mesh, draw(&random, 3000) * NS_PER_MS);
+            something_happens(mesh, &random, agents);
+        }
+        if (draw(&random, 4) == 0)
+            (void)!director_cancel(mesh->director, run);
+        mesh->store_error = 0;
+        director_storage(mesh->director, NULL);
+        pass(mesh, 3600 * NS_PER_S);
+        if (strcmp(mesh->ended, run) != 0)
+            fail_msg("seed %llu: the run does not end", (unsigned long long)seed);
+        for (uint32_t i = 0; i < mesh->cells; i++)
+            if (mesh->commits[i] != 1)
+                fail_msg("seed %llu: cell %u has %u commits", (unsigned long long)seed, i,
+                    mesh->commits[i]);
+        assert_all_reports_done(mesh);
+        for (uint32_t i = 1; i <= agents; i++)
+            assert_false(director_agent_busy(mesh->director, i));
+        mesh_free(&mesh);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -871,6 +948,7 @@ int main(void)
         cmocka_unit_test(two_runs_share_hosts_in_order_of_their_start),
         cmocka_unit_test(a_concurrent_run_has_the_mesh_to_itself),
         cmocka_unit_test(every_result_is_an_event_and_followers_may_come_late),
+        cmocka_unit_test(chaos_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
