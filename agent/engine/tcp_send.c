@@ -18,7 +18,9 @@
 #define CHUNK (256 * 1024)
 #define QUANTUM_NS (2 * NS_PER_MS) // a paced sender wakes this often
 #define BURST_NS (50 * NS_PER_MS)  // what it may catch up on after a late wake-up
-#define PACING_ROOM 1.05           // the kernel smooths, the tokens below are exact
+// The kernel smooths, the tokens below are exact. Of several streams one that lags must catch up.
+#define PACING_ROOM_ONE 1.05
+#define PACING_ROOM_MANY 3.0
 
 struct sender {
     struct tcp_flow *flow;
@@ -67,7 +69,8 @@ static void pace_streams(struct sender *self)
 {
     if (!self->rate_bps)
         return;
-    double share = (double)self->rate_bps / 8 / self->flow->streams * PACING_ROOM;
+    double room = self->flow->streams == 1 ? PACING_ROOM_ONE : PACING_ROOM_MANY;
+    double share = (double)self->rate_bps / 8 / self->flow->streams * room;
     unsigned long pace = (unsigned long)share + 1;
     for (unsigned i = 0; i < self->flow->streams; i++)
         setsockopt(self->flow->fds[i], SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof pace);
@@ -292,8 +295,9 @@ static bool send_round(struct sender *self)
             continue;
         ssize_t sent =
             send(self->flow->fds[stream], self->chunk, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < (ssize_t)size)
-            self->writable[stream] = false; // the edge of EPOLLOUT sets it again
+        // Only a refusal promises an edge of EPOLLOUT; a short write does not.
+        if (sent < 0 && errno == EAGAIN)
+            self->writable[stream] = false;
         if (sent > 0) {
             self->sent_bytes += (uint64_t)sent;
             self->tokens -= (double)sent;
