@@ -1,1 +1,37 @@
-typedef int commands_pending;
+#include "cli.h"
+
+#include <stdint.h>
+
+// Parser, help, manual synopsis and shell completion all come from this table.
+static const struct command table[] = {
+    {"run", "TEST...", "start a run, show progress, print its matrix", SCOPE_RUN, 1, 6, cmd_run},
+    {"watch", "[RUN]", "follow a run; Ctrl-C leaves it running", SCOPE_WATCH, 0, 1, cmd_watch},
+    {"cancel", "RUN", "cancel a run", 0, 1, 1, cmd_cancel},
+    {"runs", "", "list runs", 0, 0, 0, cmd_runs},
+    {"show", "[RUN]", "print a run again", SCOPE_SHOW, 0, 3, cmd_show},
+    {"export", "[RUN]", "write a run to a file: .json .jsonl .csv .md", SCOPE_EXPORT, 0, 1,
+        cmd_export},
+    {"agent list", "", "list agents", 0, 0, 0, cmd_agent_list},
+    {"agent show", "NAME", "everything about one agent", 0, 1, 1, cmd_agent_show},
+    {"agent label", "NAME KEY=VALUE...", "set labels; KEY= removes one", 0, 2, 64, cmd_agent_label},
+    {"agent drain", "NAME", "leave an agent out of new tests", 0, 1, 1, cmd_agent_drain},
+    {"agent resume", "NAME", "take a drained agent back", 0, 1, 1, cmd_agent_resume},
+    {"agent remove", "NAME", "revoke an agent's key at once", 0, 1, 1, cmd_agent_remove},
+    {"token create", "", "print a new join token", SCOPE_TOKEN, 0, 0, cmd_token_create},
+    {"token list", "", "list join tokens", 0, 0, 0, cmd_token_list},
+    {"token revoke", "ID", "revoke a join token", 0, 1, 1, cmd_token_revoke},
+    {"operator add", "NAME", "print a context for another operator", SCOPE_OPERATOR, 1, 1,
+        cmd_operator_add},
+    {"operator list", "", "list operators", 0, 0, 0, cmd_operator_list},
+    {"operator remove", "NAME", "revoke an operator's key", 0, 1, 1, cmd_operator_remove},
+    {"audit", "", "who did what", 0, 0, 0, cmd_audit},
+    {"doctor", "", "versions, clocks, ports and limits of every agent", 0, 0, 0, cmd_doctor},
+    {"completion", "bash|zsh|fish", "print a shell's completion", 0, 1, 1, cmd_completion},
+    {"help", "[COMMAND]", "print help", 0, 0, 2, cmd_help},
+};
+
+const struct command *commands(size_t *count)
+{
+    *count = sizeof table / sizeof *table;
+    return table;
+}
