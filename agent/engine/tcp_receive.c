@@ -34,7 +34,9 @@ struct receiver {
     uint64_t base_bytes, bytes, segments; // sums over the streams at the last sample
     uint64_t t0_bytes, t0_segments, t1_bytes, interval_bytes, tick_bytes;
     int64_t sampled_ns, interval_from_ns, tick_ns;
-    double bins[2]; // the two last bins of the omitted part, bytes a second
+    int64_t rtt_ns, bin_from_ns;
+    uint64_t bin_bytes;
+    double bins[2]; // the two last bins of the omitted part, bytes per ns
     unsigned bin_count, queue_samples, queue_high;
     size_t interval_room;
     unsigned lowat;
@@ -57,6 +59,8 @@ static void sample(struct receiver *self)
             continue;
         bytes += counters.bytes_received;
         segments += counters.segments_in;
+        if (!self->rtt_ns)
+            self->rtt_ns = (int64_t)counters.rtt_us * NS_PER_US; // the handshake's
     }
     int64_t after = clock_mono_ns();
     self->sampled_ns = before + (after - before) / 2;
@@ -150,14 +154,19 @@ static void close_window(struct receiver *self)
     give_feedback(self);
 }
 
-// Rate of the bin since the last tick against the two before it. Only looked at while omitting.
+// Rate of a bin against the two before it. A bin spans two round trips, as slow start grows by
+// round trips. Only looked at while omitting.
 static bool slow_start_over(struct receiver *self)
 {
-    double span_s = (double)(self->sampled_ns - self->tick_ns) * 1e-9;
-    double rate = span_s > 0 ? (double)(self->bytes - self->tick_bytes) / span_s : 0;
+    int64_t span_ns = self->sampled_ns - self->bin_from_ns;
+    if (span_ns < TCP_TICK_NS - NS_PER_MS || span_ns < 2 * self->rtt_ns)
+        return false;
+    double rate = (double)(self->bytes - self->bin_bytes) / (double)span_ns;
     double before = (self->bins[0] + self->bins[1]) / 2;
-    bool over = self->bin_count >= 2 && rate <= GROWTH * before;
+    bool over = self->bin_count >= 2 && rate > 0 && rate <= GROWTH * before;
     self->bins[self->bin_count++ % 2] = rate;
+    self->bin_from_ns = self->sampled_ns;
+    self->bin_bytes = self->bytes;
     return over;
 }
 
@@ -264,6 +273,8 @@ static void read_stream(struct receiver *self, unsigned stream)
             end_of_stream(self, stream);
         } else if (!self->start_ns) {
             self->start_ns = clock_mono_ns();
+            self->bin_from_ns = self->start_ns;
+            self->bin_bytes = self->base_bytes;
             self->phase = CONTROL_OMIT;
             self->next_tick_ns = self->start_ns;
         }
