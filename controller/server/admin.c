@@ -280,7 +280,8 @@ void admin_token_create(struct server *self, struct reply *reply, Mp__Envelope *
     }
     snprintf(reply->object, sizeof reply->object, "%s", token->id);
     char text[512];
-    int used = snprintf(text, sizeof text, "uses=%u ", wanted->uses);
+    int used =
+        snprintf(text, sizeof text, "uses=%u%s", wanted->uses, wanted->n_labels > 0 ? " " : "");
     labels_text(wanted->labels, wanted->n_labels, text + used, sizeof text - (size_t)used);
     reply_audit(reply, "token create", token->id, text);
     log_info("token %s was made by %s", token->id, reply->who);
