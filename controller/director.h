@@ -11,6 +11,7 @@
 // over its hosts in seconds: `tail` = after the host's last test of a phase until the phase ended;
 // `blocked` = idle although a partner was free, held back by a machine or shared value; `turnaround` =
 // all other idle time between tests, and what arming and collecting of light probes took.
+// A run that an earlier life of the controller began is accounted from the restart on.
 //
 // A run that has ended stays known to director_events for some seconds, so that followers see its
 // last events; for everything else it is not active any more.
