@@ -9,6 +9,8 @@
 //
 // UDP: the listening socket has SO_REUSEPORT and a CBPF program that keeps every unconnected flow on
 // it; after PROOF a second socket is bound to the same port and connected to the peer.
+// Its first datagram is a receipt (an ANSWER made over nonce_l alone), so that the peer stops
+// repeating its PROOF. The taker may see repeated PROOFs and must ignore them.
 // Light probes (latency) are answered by this thread, see light.h.
 //
 // All functions may be called from any thread; they talk to the port's thread through a socket pair.
@@ -42,6 +44,8 @@ void dataport_counters(dataport_t *self, struct dataport_counters *counters);
 // wildcard of its family. NULL with -errno in *error (EADDRINUSE: somebody else has the port).
 admission_t *dataport_admit(dataport_t *self, enum dataport_protocol protocol,
     const struct ticket_keys *keys, const char *local_address, unsigned streams, int *error);
+// Close the UDP sockets that you took first: the port's next listener must be the first of its
+// group.
 void dataport_dismiss(dataport_t *self, admission_t **admission_p);  // closes what nobody took
 
 int admission_fd(const admission_t *self);    // readable when a stream is waiting

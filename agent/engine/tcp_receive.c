@@ -125,7 +125,9 @@ static void close_interval(struct receiver *self)
         self->flow->hooks->interval(self->flow->hooks->ctx, one);
     self->interval_bytes = self->bytes;
     self->interval_from_ns = self->sampled_ns;
-    self->next_interval_ns += self->interval_ns;
+    // After a stop of this program the interval is long; the next one ends on the grid again.
+    while (self->next_interval_ns <= self->sampled_ns)
+        self->next_interval_ns += self->interval_ns;
     // A rest under a tenth of an interval belongs to the one before it.
     if (self->next_interval_ns > self->t1_ns - self->interval_ns / 10)
         self->next_interval_ns = self->t1_ns;
