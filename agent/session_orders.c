@@ -27,6 +27,15 @@ static void resend(void *arg, int64_t now_mono_ns)
     orders_pump(self);
 }
 
+// The link had no room: nothing was lost, so nothing is sent twice.
+static void go_on(void *arg, int64_t now_mono_ns)
+{
+    (void)now_mono_ns;
+    session_t *self = arg;
+    self->resend_timer = 0;
+    orders_pump(self);
+}
+
 void orders_pump(session_t *self)
 {
     if (self->state != STATE_REGISTERED)
@@ -43,8 +52,8 @@ void orders_pump(session_t *self)
     }
     if (self->resend_timer || spool_count(self->spool) == 0)
         return;
-    self->resend_timer =
-        timers_after(self->timers, taken ? self->resend_ns : LINK_FULL_NS, resend, self);
+    self->resend_timer = taken ? timers_after(self->timers, self->resend_ns, resend, self)
+                               : timers_after(self->timers, LINK_FULL_NS, go_on, self);
 }
 
 static void keep(session_t *self, Mp__Envelope *envelope)
