@@ -30,7 +30,9 @@
 #define HANDSHAKE_NS (3 * NS_PER_S)
 #define RESULT_MARGIN_NS (10 * NS_PER_S)
 #define SECOND_OPINION_NS (2 * NS_PER_S) // after a failure, for the other end's report
-#define LIMIT_MARGIN_NS (5 * NS_PER_S)   // load may flow so much longer than asked
+#define QUIET_NS (20 * NS_PER_S)         // longer than any lease: a quiet agent is lost by then
+#define QUIET_CHECK_NS (500 * NS_PER_MS)
+#define LIMIT_MARGIN_NS (5 * NS_PER_S) // load may flow so much longer than asked
 #define ARMED_DEADLINE_NS (10 * NS_PER_S)
 #define LIGHT_MARGIN_NS (15 * NS_PER_S)
 #define LOST_NS (30 * NS_PER_S)
@@ -146,6 +148,8 @@ struct test {
     bool listens[2], aborted[2]; // aborted: this end was told to stop
     bool started, released, failing;
     int64_t reserved_mono_ns, started_wall_ns;
+    int64_t asked_mono_ns; // the last time that something was asked of the ends
+    int64_t late_mono_ns;  // the first deadline that passed since; 0: none
     Mp__EndReport *reports[2];
     uint64_t sequences[2];
     uint64_t timer;

@@ -253,12 +253,33 @@ static void test_merge(struct test *self)
     test_fail(self, "the ends report success, but no bandwidth");
 }
 
+static void deadline(struct test *self, int64_t delay_ns);
+
+// Is an end whose answer is missing also not heard of since it was asked? Then it may be dead or
+// cut off without anybody knowing yet: the cell must become lost, not failed, so its lease is
+// awaited.
+static bool end_is_quiet(const struct test *self)
+{
+    for (int end = 0; end < 2; end++) {
+        const struct agent *agent = run_agent(self->run, end == 0 ? self->from : self->to);
+        if (!self->reports[end] && (self->started || self->listens[end]) && agent &&
+            agent->seen_mono_ns < self->asked_mono_ns)
+            return true;
+    }
+    return false;
+}
+
 static void test_late(void *arg, int64_t now_mono_ns)
 {
-    (void)now_mono_ns;
     struct test *self = arg;
     char trouble[400];
     self->timer = 0;
+    if (self->late_mono_ns == 0)
+        self->late_mono_ns = now_mono_ns;
+    if (end_is_quiet(self) && now_mono_ns < self->late_mono_ns + QUIET_NS) {
+        deadline(self, QUIET_CHECK_NS);
+        return;
+    }
     int listener = self->listens[0] ? 0 : 1;
     if (!self->started)
         snprintf(trouble, sizeof trouble, "%s (%s) did not open its data port within %d s",
@@ -295,10 +316,12 @@ void test_result(struct test *self, uint32_t agent_id, const Mp__Result *result)
         if (!both) {
             stop_ends(self, "the other end failed");
             // An end that was never started has nothing to say.
-            if (self->started)
+            if (self->started) {
+                self->asked_mono_ns = clock_mono(director->clock);
                 deadline(self, SECOND_OPINION_NS);
-            else
+            } else {
                 both = true;
+            }
         }
     }
     if (both && self->failing)
@@ -397,6 +420,8 @@ void test_ready(struct test *self, uint32_t agent_id)
         return;
     const struct testspec *spec = &phase_of(self)->spec;
     self->started = true;
+    self->asked_mono_ns = clock_mono(self->run->director->clock);
+    self->late_mono_ns = 0;
     self->started_wall_ns = clock_wall(self->run->director->clock);
     deadline(
         self, testspec_omit_max_ns(spec) + spec->duration_ns + HANDSHAKE_NS + RESULT_MARGIN_NS);
@@ -416,7 +441,7 @@ void test_start(struct run *run, uint32_t from, uint32_t to)
     self->ends[0] = run->hosts[from]->agent_id;
     self->ends[1] = run->hosts[to]->agent_id;
     self->listens[phase->spec.reverse_connect ? 0 : 1] = true;
-    self->reserved_mono_ns = clock_mono(director->clock);
+    self->reserved_mono_ns = self->asked_mono_ns = clock_mono(director->clock);
     randombytes_buf(self->id, sizeof self->id);
     randombytes_buf(self->key, sizeof self->key);
     id_text(self->id, self->id_text);

@@ -37,6 +37,8 @@ struct mesh {
     Mp__Outcome fail_as;
     bool fail_retry;
     bool receiver_first;
+    bool dead[AGENTS_MAX + 1]; // sends no heartbeats any more
+    bool dies[AGENTS_MAX + 1]; // will be dead after its next READY
     // the store
     int store_error;
     uint32_t saves;
@@ -80,6 +82,8 @@ static void answer_ready(struct mesh *mesh, uint32_t agent, const Mp__Prepare *p
     envelope.body_case = MP__ENVELOPE__BODY_READY;
     envelope.ready = &ready;
     happen(mesh, agent, NS_PER_MS, &envelope);
+    if (mesh->dies[agent])
+        mesh->silent[agent] = mesh->dead[agent] = true;
 }
 
 static void fill_report(struct mesh *mesh, uint32_t agent, const Mp__Ticket *ticket,
@@ -395,6 +399,10 @@ static void pass(struct mesh *mesh, int64_t duration_ns)
     int64_t until_ns = mesh->now_ns + duration_ns;
     unsigned stuck = 0;
     for (;;) {
+        for (struct agent *a = registry_next(mesh->registry, 0); a;
+             a = registry_next(mesh->registry, a->id))
+            if (agent_connected(a) && !mesh->dead[a->id])
+                a->seen_mono_ns = mesh->now_ns;
         int64_t due_ns = director_turn(mesh->director);
         if (mesh->saving_count > 0) {
             commit(mesh);
@@ -425,7 +433,7 @@ static void pass(struct mesh *mesh, int64_t duration_ns)
 struct ask {
     Mp__TestKind kinds[3];
     size_t count;
-    bool bidir;
+    bool bidir, one_way; // one_way: h1 to h2
     Mp__Mode mode;
 };
 
@@ -444,6 +452,10 @@ static void start(struct mesh *mesh, const struct ask *ask, char run[DIRECTOR_RU
     }
     request.tests = list;
     request.n_tests = ask->count;
+    char *from = (char *)"h1", *to = (char *)"h2";
+    request.from = &from;
+    request.to = &to;
+    request.n_from = request.n_to = ask->one_way;
     request.has_mode = ask->mode != 0;
     request.mode = ask->mode;
     if (director_start(mesh->director, &request, "tester", run, &refusal) != 0)
@@ -685,6 +697,25 @@ static void silence_ends_in_words_and_frees_the_others(void **state)
         if (mesh->states[i] == MP__CELL_STATE__FAILED)
             assert_non_null(strstr(mesh->reasons[i], "h2"));
     assert_true(mesh->stops > 0);
+    mesh_free(&mesh);
+}
+
+static void a_dead_agents_failed_tests_become_lost_when_its_lease_ends(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(2);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    // h2 dies: h1 sees its connection break, and thinks that no retry would help.
+    mesh->dies[2] = true;
+    mesh->fail_next[1] = 1;
+    start(mesh, &(struct ask){.kinds = {MP__TEST_KIND__UDP}, .count = 1, .one_way = true}, run);
+    pass(mesh, 9 * NS_PER_S);
+    assert_int_equal(mesh->sent_reports[1], 1);
+    assert_int_equal(mesh->saves, 0);
+    lose(mesh, 2);
+    pass(mesh, 31 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(count_cells(mesh, MP__CELL_STATE__LOST), 1);
     mesh_free(&mesh);
 }
 
@@ -941,6 +972,7 @@ int main(void)
         cmocka_unit_test(a_failure_is_tried_again_once_and_then_said),
         cmocka_unit_test(what_is_not_worth_a_retry_is_final),
         cmocka_unit_test(silence_ends_in_words_and_frees_the_others),
+        cmocka_unit_test(a_dead_agents_failed_tests_become_lost_when_its_lease_ends),
         cmocka_unit_test(a_cancelled_run_stops_its_tests_and_ends),
         cmocka_unit_test(a_result_that_nobody_asked_for_is_acknowledged),
         cmocka_unit_test(a_store_that_fails_delays_the_end_but_measures_nothing_twice),
