@@ -1,1 +1,122 @@
-typedef int seqtrack_pending;
+#include "seqtrack.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WINDOW_BITS 21
+#define WINDOW (UINT64_C(1) << WINDOW_BITS)
+#define WORDS (WINDOW / 64)
+
+// Numbers below `floor` are settled: their gaps are in missing and bursts. The bitmap covers
+// [floor, floor + WINDOW) as a ring. Counting begins at 0; finish() cuts to the range.
+struct seqtrack {
+    uint64_t floor;
+    uint64_t next; // one above the highest seen
+    uint64_t distinct, duplicate, late, reordered, extent;
+    uint64_t missing, bursts, longest, burst; // `burst`: length of the gap that ends at floor
+    uint64_t words[WORDS];
+};
+
+seqtrack_t *seqtrack_new(void)
+{
+    seqtrack_t *self = calloc(1, sizeof *self);
+    if (!self)
+        abort();
+    return self;
+}
+
+void seqtrack_destroy(seqtrack_t **self_p)
+{
+    free(*self_p);
+    *self_p = NULL;
+}
+
+static bool test(const seqtrack_t *self, uint64_t number)
+{
+    uint64_t at = number & (WINDOW - 1);
+    return self->words[at / 64] >> (at % 64) & 1;
+}
+
+static void end_burst(seqtrack_t *self)
+{
+    if (self->burst > 0) {
+        self->bursts++;
+        if (self->burst > self->longest)
+            self->longest = self->burst;
+    }
+    self->burst = 0;
+}
+
+static void settle_one(seqtrack_t *self)
+{
+    uint64_t at = self->floor & (WINDOW - 1);
+    uint64_t bit = UINT64_C(1) << (at % 64);
+    if (self->words[at / 64] & bit) {
+        end_burst(self);
+        self->words[at / 64] &= ~bit;
+    } else {
+        self->missing++;
+        self->burst++;
+    }
+    self->floor++;
+}
+
+// Settles everything below `floor`. Far jumps beyond the window need no bit by bit walk.
+static void settle(seqtrack_t *self, uint64_t floor)
+{
+    uint64_t steps = 0;
+    while (self->floor < floor && steps++ < WINDOW)
+        settle_one(self);
+    if (self->floor < floor) {
+        self->missing += floor - self->floor;
+        self->burst += floor - self->floor;
+        self->floor = floor;
+    }
+}
+
+enum seqtrack_arrival seqtrack_arrive(seqtrack_t *self, uint64_t number)
+{
+    if (number < self->floor) {
+        self->late++;
+        return SEQTRACK_LATE;
+    }
+    if (number >= self->floor + WINDOW)
+        settle(self, number - WINDOW + 1);
+    if (test(self, number)) {
+        self->duplicate++;
+        return SEQTRACK_DUPLICATE;
+    }
+    uint64_t at = number & (WINDOW - 1);
+    self->words[at / 64] |= UINT64_C(1) << (at % 64);
+    self->distinct++;
+    if (number < self->next) {
+        self->reordered++;
+        if (self->next - 1 - number > self->extent)
+            self->extent = self->next - 1 - number;
+    } else {
+        self->next = number + 1;
+    }
+    return SEQTRACK_NEW;
+}
+
+uint64_t seqtrack_distinct(const seqtrack_t *self)
+{
+    return self->distinct;
+}
+
+void seqtrack_finish(
+    seqtrack_t *self, uint64_t first, uint64_t end, struct seqtrack_summary *summary)
+{
+    settle(self, end);
+    end_burst(self);
+    *summary = (struct seqtrack_summary){
+        .distinct = end - first - self->missing,
+        .duplicate = self->duplicate,
+        .late = self->late,
+        .reordered = self->reordered,
+        .reorder_extent = self->extent,
+        .missing = self->missing,
+        .bursts = self->bursts,
+        .burst_longest = self->longest,
+    };
+}

@@ -1,0 +1,32 @@
+#ifndef MESHPERF_SEQTRACK_H
+#define MESHPERF_SEQTRACK_H
+
+// Which sequence numbers of a range have arrived: distinct, duplicates, reordering and loss bursts.
+// Exact over a sliding window of 2^21 numbers; an arrival that is older than that counts as late
+// (it is neither distinct nor duplicate). Single-threaded, no clock.
+//
+// Reordering after RFC 4737: a first copy whose number is below the next expected one is reordered;
+// its extent is the distance in numbers to the highest seen.
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct seqtrack seqtrack_t;
+
+enum seqtrack_arrival { SEQTRACK_NEW, SEQTRACK_DUPLICATE, SEQTRACK_LATE };
+
+seqtrack_t *seqtrack_new(void);
+void seqtrack_destroy(seqtrack_t **self_p);
+enum seqtrack_arrival seqtrack_arrive(seqtrack_t *self, uint64_t number);
+
+struct seqtrack_summary {
+    uint64_t distinct, duplicate, late, reordered, reorder_extent;
+    uint64_t missing, bursts, burst_longest;
+};
+// What is known of numbers [first, end): gaps that left the window were settled as they left.
+// Arrivals outside the range are not counted in distinct. Call when the range is complete.
+void seqtrack_finish(
+    seqtrack_t *self, uint64_t first, uint64_t end, struct seqtrack_summary *summary);
+uint64_t seqtrack_distinct(const seqtrack_t *self);
+
+#endif

@@ -1,0 +1,402 @@
+#include "udp_parts.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <math.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "pacer.h"
+
+#define BATCH 32
+#define LENGTH_MAX 65000
+#define RAMP_NS (100 * NS_PER_MS)
+#define FLOOD_START_BPS 50e6
+
+// The state of the sending loop.
+struct loop {
+    struct udp_sender *sender;
+    struct pacer pacer;
+    int64_t load_begin_ns, window_begin_ns, window_end_ns, ramp_ns;
+    double rate_bps;
+    uint64_t number, omitted, drops_seen, blocked_before;
+    unsigned stream;
+    bool ramping;
+    uint8_t headers[BATCH][UDP_HEADER];
+    struct iovec iov[BATCH][2];
+    struct mmsghdr messages[BATCH];
+};
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a == 0 ? b : b == 0 ? a : a < b ? a : b;
+}
+
+static void set_int(int fd, int level, int option, int value)
+{
+    (void)setsockopt(fd, level, option, &value, sizeof value);
+}
+
+static unsigned route_mtu(int fd, bool six)
+{
+    int mtu = 0;
+    socklen_t size = sizeof mtu;
+    int failed = six ? getsockopt(fd, IPPROTO_IPV6, IPV6_MTU, &mtu, &size)
+                     : getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &size);
+    return failed ? 0 : (unsigned)mtu;
+}
+
+static bool is_six(int fd)
+{
+    struct sockaddr_storage own = {0};
+    socklen_t size = sizeof own;
+    (void)getsockname(fd, (struct sockaddr *)&own, &size);
+    return own.ss_family == AF_INET6;
+}
+
+static void fit_length(struct udp_sender *sender)
+{
+    bool six = is_six(sender->fds[0]);
+    unsigned headers = six ? 48 : 28, asked = sender->order->spec.length;
+    sender->path_mtu = route_mtu(sender->fds[0], six);
+    unsigned room = sender->path_mtu > headers + UDP_HEADER ? sender->path_mtu - headers : 0;
+    sender->length = asked ? asked : TESTSPEC_LENGTH_DEFAULT;
+    if (!asked && room && room < sender->length)
+        sender->length = room;
+    sender->fragmented = asked && room && asked > room;
+    for (unsigned i = 0; i < sender->streams; i++) {
+        if (six)
+            set_int(sender->fds[i], IPPROTO_IPV6, IPV6_MTU_DISCOVER,
+                sender->fragmented ? IPV6_PMTUDISC_DONT : IPV6_PMTUDISC_DO);
+        else
+            set_int(sender->fds[i], IPPROTO_IP, IP_MTU_DISCOVER,
+                sender->fragmented ? IP_PMTUDISC_DONT : IP_PMTUDISC_DO);
+        // Without it the kernel reports local queue drops as success.
+        set_int(
+            sender->fds[i], six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_RECVERR : IP_RECVERR, 1);
+    }
+}
+
+void udp_sender_prepare(struct udp_sender *sender)
+{
+    const struct probe_order *order = sender->order;
+    uint64_t asked = order->spec.bitrate_max ? 0 : order->spec.bitrate_bps;
+    sender->rate_bps = least(asked, least(order->limit_bps, order->cap_bps));
+    fit_length(sender);
+}
+
+// ------------------------------------------------------------------------------ one datagram
+
+static void fill(struct loop *loop, unsigned slot, int64_t now)
+{
+    struct udp_sender *sender = loop->sender;
+    uint8_t *header = loop->headers[slot];
+    bool omit = now < loop->window_begin_ns;
+    uint64_t number = htobe64(omit ? loop->omitted : loop->number);
+    uint64_t offset = htobe64((uint64_t)(now - loop->window_begin_ns));
+    header[0] = UDP_LOAD;
+    header[1] = (uint8_t)loop->stream;
+    header[2] = omit ? UDP_FLAG_OMIT : 0;
+    header[3] = 0;
+    memcpy(header + 4, sender->order->keys.load_tag[sender->direction], 12);
+    memcpy(header + 16, &number, sizeof number);
+    memcpy(header + 24, &offset, sizeof offset);
+    *(omit ? &loop->omitted : &loop->number) += 1;
+}
+
+static void wait_room(struct loop *loop, int fd)
+{
+    struct pollfd polled = {.fd = fd, .events = POLLOUT};
+    int64_t before = clock_mono_ns();
+    poll(&polled, 1, 20);
+    loop->sender->blocked_ns += clock_mono_ns() - before;
+}
+
+static bool shrink(struct loop *loop, int fd)
+{
+    struct udp_sender *sender = loop->sender;
+    bool six = is_six(fd);
+    unsigned mtu = route_mtu(fd, six), headers = six ? 48 : 28;
+    if (sender->order->spec.length || mtu < headers + UDP_HEADER || mtu - headers >= sender->length)
+        return false;
+    sender->path_mtu = mtu;
+    sender->length = mtu - headers;
+    for (unsigned i = 0; i < BATCH; i++)
+        loop->iov[i][1].iov_len = sender->length - UDP_HEADER;
+    return true;
+}
+
+// What to do about a datagram that the kernel did not take: true = try again, false = it is lost
+// here, at the sender.
+static bool again(struct loop *loop, int fd, unsigned *refusals)
+{
+    switch (errno) {
+    case EAGAIN:
+        wait_room(loop, fd);
+        return !atomic_load(&loop->sender->link.stop);
+    case EINTR:
+        return true;
+    case EMSGSIZE:
+        return shrink(loop, fd);
+    case ECONNREFUSED:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        // A pending ICMP error of an earlier datagram: this one has not been tried yet.
+        return ++*refusals < 3;
+    default:
+        return false;
+    }
+}
+
+static void send_batch(struct loop *loop, unsigned count)
+{
+    struct udp_sender *sender = loop->sender;
+    int fd = sender->fds[loop->stream];
+    unsigned done = 0, refusals = 0;
+    while (done < count) {
+        bool omit = loop->headers[done][2] & UDP_FLAG_OMIT;
+        int put =
+            count - done == 1
+                ? (sendmsg(fd, &loop->messages[done].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
+                          ? 1
+                          : -1)
+                : sendmmsg(fd, loop->messages + done, count - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (put > 0) {
+            for (unsigned i = done; i < done + (unsigned)put; i++)
+                if (!(loop->headers[i][2] & UDP_FLAG_OMIT))
+                    sender->bytes += sender->length;
+            done += (unsigned)put;
+            refusals = 0;
+            continue;
+        }
+        if (again(loop, fd, &refusals))
+            continue;
+        sender->lost_sender += !omit;
+        done++;
+        refusals = 0;
+    }
+    loop->stream = (loop->stream + 1) % sender->streams;
+}
+
+// ---------------------------------------------------------------------------------- pacing
+
+static void sleep_until(int64_t due_ns)
+{
+    struct timespec due = {due_ns / NS_PER_S, due_ns % NS_PER_S};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+}
+
+// A flood: doubles while nothing is lost at either host, gives way when something is.
+static void adapt_flood(struct loop *loop, int64_t now)
+{
+    struct udp_sender *sender = loop->sender;
+    if (now < loop->ramp_ns)
+        return;
+    loop->ramp_ns = now + RAMP_NS;
+    uint64_t drops = atomic_load(&sender->link.drops_receiver) + sender->lost_sender;
+    bool lossy = drops > loop->drops_seen;
+    bool blocked = (uint64_t)sender->blocked_ns > loop->blocked_before + RAMP_NS / 2;
+    loop->drops_seen = drops;
+    loop->blocked_before = (uint64_t)sender->blocked_ns;
+    // A sender that is behind its own pace cannot go faster either.
+    bool behind = now - pacer_due(&loop->pacer) > loop->pacer.burst_ns / 2;
+    if (lossy || blocked)
+        loop->ramping = false;
+    if (lossy)
+        loop->rate_bps *= 0.85;
+    else if (!blocked && !behind)
+        loop->rate_bps *= loop->ramping ? 2 : 1.03;
+    if (sender->rate_bps && loop->rate_bps > (double)sender->rate_bps)
+        loop->rate_bps = (double)sender->rate_bps;
+    pacer_set_rate(&loop->pacer, now, sender->length, loop->rate_bps);
+}
+
+static void start_loop(struct loop *loop, struct udp_sender *sender)
+{
+    const struct testspec *spec = &sender->order->spec;
+    static const uint8_t filling[LENGTH_MAX];
+    int64_t omit = testspec_omit_max_ns(spec), now = clock_mono_ns();
+    // A flood needs time to find its rate; that is no part of the window.
+    if (spec->bitrate_max && omit == 0)
+        omit = spec->duration_ns / 2 < NS_PER_S ? spec->duration_ns / 2 : NS_PER_S;
+    memset(loop, 0, sizeof *loop);
+    loop->sender = sender;
+    loop->ramping = spec->bitrate_max;
+    loop->rate_bps = spec->bitrate_max ? FLOOD_START_BPS * 4 : (double)sender->rate_bps;
+    loop->load_begin_ns = now;
+    loop->ramp_ns = now + RAMP_NS;
+    loop->window_begin_ns = now + omit;
+    loop->window_end_ns = loop->window_begin_ns + spec->duration_ns;
+    if (loop->window_end_ns > now + sender->order->limit_ns)
+        loop->window_end_ns = now + sender->order->limit_ns;
+    sender->omitted_ns = omit;
+    for (unsigned i = 0; i < BATCH; i++) {
+        loop->iov[i][0] = (struct iovec){loop->headers[i], UDP_HEADER};
+        loop->iov[i][1] = (struct iovec){(void *)filling, sender->length - UDP_HEADER};
+        loop->messages[i].msg_hdr.msg_iov = loop->iov[i];
+        loop->messages[i].msg_hdr.msg_iovlen = 2;
+    }
+    pacer_start(&loop->pacer, now, sender->length, loop->rate_bps);
+}
+
+static bool volume_reached(const struct loop *loop)
+{
+    uint64_t limit = loop->sender->order->limit_bytes;
+    return limit && (loop->number + loop->omitted) * loop->sender->length >= limit;
+}
+
+void *udp_sender_main(void *arg)
+{
+    struct udp_sender *sender = arg;
+    struct loop loop;
+    prctl(PR_SET_TIMERSLACK, 1);
+    atomic_store(&sender->tid, gettid());
+    start_loop(&loop, sender);
+    int64_t now = clock_mono_ns();
+    while (now < loop.window_end_ns && !atomic_load(&sender->link.stop) && !volume_reached(&loop)) {
+        if (atomic_load(&sender->link.hold)) {
+            sleep_until(now + 5 * NS_PER_MS);
+            now = clock_mono_ns();
+            pacer_start(&loop.pacer, now, sender->length, loop.rate_bps);
+            continue;
+        }
+        if (sender->order->spec.bitrate_max)
+            adapt_flood(&loop, now);
+        unsigned ready = pacer_ready(&loop.pacer, now, BATCH);
+        if (ready == 0) {
+            int64_t due = pacer_due(&loop.pacer);
+            sleep_until(due < now + 20 * NS_PER_MS ? due : now + 20 * NS_PER_MS);
+            now = clock_mono_ns();
+            continue;
+        }
+        for (unsigned i = 0; i < ready; i++)
+            fill(&loop, i, now);
+        send_batch(&loop, ready);
+        pacer_departed(&loop.pacer, ready);
+        now = clock_mono_ns();
+    }
+    sender->packets = loop.number;
+    sender->window_ns = now - loop.window_begin_ns;
+    atomic_store(&sender->finished, true);
+    return NULL;
+}
+
+// ----------------------------------------------------- of the thread that reads the sockets
+
+#define FINAL_AGAIN_NS (50 * NS_PER_MS)
+#define FINAL_PATIENCE_NS (1500 * NS_PER_MS)
+
+static void start_thread(struct udp_test *test)
+{
+    struct udp_sender *sender = test->sender;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    udp_measure(test, true);
+    sender->error = pthread_create(&sender->thread, &attributes, udp_sender_main, sender);
+    pthread_attr_destroy(&attributes);
+    if (sender->error)
+        udp_fail(test, true, "no thread for the load");
+    else
+        sender->running = true;
+}
+
+void udp_sender_feedback(struct udp_test *test, const struct control *message, int64_t now)
+{
+    struct udp_sender *sender = test->sender;
+    sender->feedback_ns = now;
+    atomic_store(&sender->link.drops_receiver, message->drops_receiver);
+    if (!sender->running && !sender->joined)
+        start_thread(test);
+    if (sender->hold_since_ns) {
+        sender->held_ns += now - sender->hold_since_ns;
+        sender->hold_since_ns = 0;
+        atomic_store(&sender->link.hold, false);
+    }
+    if (message->final_seen)
+        sender->final_seen = true;
+}
+
+static void say_final(struct udp_test *test, int64_t now)
+{
+    struct udp_sender *sender = test->sender;
+    struct control final = {.type = CONTROL_FINAL,
+        .packets = sender->packets,
+        .bytes = sender->bytes,
+        .end_sequence = sender->packets,
+        .lost_sender = sender->lost_sender,
+        .window_ns = sender->window_ns};
+    udp_say(test, &final);
+    sender->next_final_ns = now + FINAL_AGAIN_NS;
+}
+
+void udp_sender_end(struct udp_test *test)
+{
+    struct udp_sender *sender = test->sender;
+    if (!sender || !sender->running)
+        return;
+    atomic_store(&sender->link.stop, true);
+    pthread_join(sender->thread, NULL);
+    sender->running = false;
+    sender->joined = true;
+}
+
+static void watch_consent(struct udp_test *test, int64_t now)
+{
+    struct udp_sender *sender = test->sender;
+    int64_t silence = now - sender->feedback_ns;
+    if (!sender->running && silence > PROBE_HANDSHAKE_NS) {
+        udp_fail(test, true, "the receiver did not ask for load within 3 s");
+    } else if (silence > CONTROL_GIVE_UP_NS + CONTROL_SILENCE_NS) {
+        udp_fail(test, true, "no feedback from the receiver for over 5 s");
+    } else if (sender->running && silence > CONTROL_SILENCE_NS && !sender->hold_since_ns) {
+        sender->hold_since_ns = now;
+        atomic_store(&sender->link.hold, true);
+    }
+}
+
+void udp_sender_tick(struct udp_test *test, int64_t now)
+{
+    struct udp_sender *sender = test->sender;
+    if (sender->running && atomic_load(&sender->finished)) {
+        udp_sender_end(test);
+        udp_measure(test, false);
+        sender->final_since_ns = now;
+    }
+    if (!sender->joined)
+        watch_consent(test, now);
+    else if (now >= sender->next_final_ns && !sender->final_seen)
+        say_final(test, now);
+    // The receiver will not answer any more; what was sent was sent.
+    if (sender->joined && now - sender->final_since_ns > FINAL_PATIENCE_NS)
+        sender->final_seen = true;
+}
+
+void udp_sender_report(struct udp_test *test)
+{
+    const struct udp_sender *sender = test->sender;
+    struct probe_send *out = &test->report->send;
+    test->report->has_send = true;
+    out->length = sender->length;
+    out->path_mtu = sender->path_mtu;
+    out->fragmented = sender->fragmented;
+    if (!sender->joined)
+        return;
+    out->bytes = sender->bytes;
+    out->duration_s = (double)sender->window_ns / 1e9;
+    out->packets_sent = sender->packets - sender->lost_sender;
+    out->packets_lost_sender = sender->lost_sender;
+    if (sender->window_ns > 0)
+        out->offered_bps = (double)sender->bytes * 8 / out->duration_s;
+    if (sender->held_ns > 0)
+        out->stalled_s = (double)sender->held_ns / 1e9;
+    out->blocked_s = (double)sender->blocked_ns / 1e9;
+    if (sender->rate_bps && sender->rate_bps != sender->order->spec.bitrate_bps)
+        out->capped_bps = sender->rate_bps;
+}
