@@ -1,0 +1,108 @@
+// The sequence tracker against a naive model, with random loss, duplicates and reordering.
+
+#include "meshtest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "seqtrack.h"
+
+#define COUNT 5000
+
+struct model {
+    bool seen[COUNT];
+    struct seqtrack_summary sum;
+    uint64_t next;
+};
+
+static void model_arrive(struct model *model, uint64_t number)
+{
+    if (model->seen[number]) {
+        model->sum.duplicate++;
+        return;
+    }
+    model->seen[number] = true;
+    model->sum.distinct++;
+    if (number >= model->next) {
+        model->next = number + 1;
+        return;
+    }
+    model->sum.reordered++;
+    if (model->next - 1 - number > model->sum.reorder_extent)
+        model->sum.reorder_extent = model->next - 1 - number;
+}
+
+static void model_finish(struct model *model)
+{
+    uint64_t burst = 0;
+    for (size_t i = 0; i <= COUNT; i++) {
+        if (i < COUNT && !model->seen[i]) {
+            model->sum.missing++;
+            burst++;
+            continue;
+        }
+        model->sum.bursts += burst > 0;
+        if (burst > model->sum.burst_longest)
+            model->sum.burst_longest = burst;
+        burst = 0;
+    }
+}
+
+static void one_round(unsigned seed)
+{
+    struct model *model = calloc(1, sizeof *model);
+    seqtrack_t *track = seqtrack_new();
+    struct seqtrack_summary summary;
+    uint64_t order[COUNT];
+    srand(seed);
+    for (size_t i = 0; i < COUNT; i++)
+        order[i] = i;
+    for (size_t i = 0; i + 20 < COUNT; i++) {
+        size_t other = rand() % 10 ? i : i + (size_t)rand() % 20;
+        uint64_t keep = order[i];
+        order[i] = order[other];
+        order[other] = keep;
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        for (int copies = rand() % 8 == 0 ? 0 : rand() % 8 == 1 ? 2 : 1; copies > 0; copies--) {
+            model_arrive(model, order[i]);
+            seqtrack_arrive(track, order[i]);
+        }
+    model_finish(model);
+    seqtrack_finish(track, 0, COUNT, &summary);
+    assert_memory_equal(&summary, &model->sum, sizeof summary);
+    seqtrack_destroy(&track);
+    free(model);
+}
+
+static void random_arrivals_are_judged_like_a_naive_model_does(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 50; seed++)
+        one_round(seed);
+}
+
+static void what_left_the_window_is_late(void **state)
+{
+    (void)state;
+    seqtrack_t *track = seqtrack_new();
+    struct seqtrack_summary summary;
+    assert_int_equal(seqtrack_arrive(track, 0), SEQTRACK_NEW);
+    assert_int_equal(seqtrack_arrive(track, 10000000), SEQTRACK_NEW);
+    assert_int_equal(seqtrack_arrive(track, 1), SEQTRACK_LATE);
+    seqtrack_finish(track, 0, 10000001, &summary);
+    assert_int_equal(summary.distinct, 2);
+    assert_int_equal(summary.missing, 9999999);
+    assert_int_equal(summary.bursts, 1);
+    assert_int_equal(summary.burst_longest, 9999999);
+    seqtrack_destroy(&track);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_arrivals_are_judged_like_a_naive_model_does),
+        cmocka_unit_test(what_left_the_window_is_late),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
