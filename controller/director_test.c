@@ -229,11 +229,41 @@ static void test_fail(struct test *self, const char *trouble)
     finish_cells(self, there, back);
 }
 
+// An unlimited rate is capped by the stricter of both owners' guards; 0: neither has one.
+static uint64_t guard_cap_bps(const struct test *self, const char **owner)
+{
+    const struct agent *ends[] = {run_agent(self->run, self->from), run_agent(self->run, self->to)};
+    uint64_t cap_bps = 0;
+    for (int i = 0; i < 2; i++) {
+        const Mp__Capabilities *can = ends[i] ? ends[i]->capabilities : NULL;
+        uint64_t own_bps = can && can->has_guard_rate_bps ? can->guard_rate_bps : 0;
+        if (own_bps == 0 || (cap_bps > 0 && own_bps >= cap_bps))
+            continue;
+        cap_bps = own_bps;
+        *owner = ends[i]->name;
+    }
+    return cap_bps;
+}
+
+// A sender that was capped names the guard, which it does not know itself.
+static void name_cap(const struct test *self, Mp__EndReport *report)
+{
+    const char *owner;
+    char text[IDENTITY_NAME_SIZE + 16];
+    uint64_t cap_bps = guard_cap_bps(self, &owner);
+    if (!cap_bps || !report->send || !report->send->has_capped_bps || report->send->capped_by)
+        return;
+    snprintf(text, sizeof text, "%s's guard", owner);
+    report->send->capped_by = strdup(text);
+}
+
 static void test_merge(struct test *self)
 {
     const struct testspec *spec = &phase_of(self)->spec;
     Mp__Cell *there = NULL, *back = NULL;
     bool complete = true;
+    for (int end = 0; end < 2; end++)
+        name_cap(self, self->reports[end]);
     if (open_cell(self, self->cell)) {
         there = cell_of(self, self->cell, MP__CELL_STATE__OK, NULL);
         complete = merge_ends(spec, self->reports[0], self->reports[1], there);
@@ -351,8 +381,12 @@ static void fill_ticket(
     ticket->peer_port = run_agent(self->run, end == 0 ? self->to : self->from)->data_port;
     ticket->expiry_ns = TICKET_EXPIRY_NS;
     ticket->limit_ns = spec->duration_ns + testspec_omit_max_ns(spec) + LIMIT_MARGIN_NS;
-    if (!testspec_rate_stated(spec))
+    if (!testspec_rate_stated(spec)) {
+        const char *owner;
+        ticket->limit_bps = guard_cap_bps(self, &owner);
+        ticket->has_limit_bps = ticket->limit_bps > 0;
         return;
+    }
     // A quarter more than asked: bursts of an honest sender are no breach.
     ticket->has_limit_bps = ticket->has_limit_bytes = true;
     ticket->limit_bps = spec->bitrate_bps + spec->bitrate_bps / 4 + 1;
