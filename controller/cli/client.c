@@ -61,7 +61,8 @@ Mp__Envelope *client_ask(client_t *self, Mp__Envelope *question, int64_t timeout
     const volatile bool *interrupted, int *error)
 {
     int64_t deadline = clock_mono_ns() + timeout_ns;
-    bool sent = false;
+    const struct wire_rule *rule = wire_rule(question->body_case);
+    bool sent = false, mutates = rule && rule->mutates;
     question->has_request = true;
     question->request = ++self->requests;
     while (clock_mono_ns() < deadline) {
@@ -73,9 +74,9 @@ Mp__Envelope *client_ask(client_t *self, Mp__Envelope *question, int64_t timeout
         *error = connection_trouble(self, &lost);
         if (*error)
             return NULL;
-        if (lost)
-            sent =
-                false; // questions change nothing twice: starts are asked without a restart between
+        // What changes something may have been done although its answer is lost: once is enough.
+        if (lost && !mutates)
+            sent = false;
         if (!sent) {
             int result = link_send(self->link, question);
             if (result && result != -EAGAIN) {

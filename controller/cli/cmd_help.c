@@ -4,9 +4,7 @@
 
 static void print_command(const struct command *command)
 {
-    char left[64];
-    snprintf(left, sizeof left, "%s %s", command->words, command->arguments);
-    printf("  %-30s%s\n", left, command->help);
+    printf("  %-18s%s\n", command->words, command->help);
 }
 
 static void help_all(void)
@@ -24,8 +22,8 @@ static void help_all(void)
 
 static void help_one(const struct command *command)
 {
-    printf("usage: meshperf %s %s%s\n\n%s\n", command->words, command->arguments,
-        command->scope ? " [OPTION...]" : "", command->help);
+    printf("usage: meshperf %s%s%s\n\n%s\n", command->words, *command->arguments ? " " : "",
+        command->arguments, command->help);
     if (command->scope == SCOPE_RUN)
         printf("\ntests: tcp and udp (bandwidth), latency (round trips, jitter, loss at a low "
                "rate)\n");

@@ -85,24 +85,25 @@ static int print_page(
 
 // ------------------------------------------------------------------------------- printing
 
-int run_print(struct cli *cli, const struct run_pages *pages, const char *format, FILE *stream)
+// Hands a whole temporary file on.
+static int pour(FILE *held, FILE *stream)
 {
-    const struct flags *flags = &cli->flags;
+    char part[65536];
+    size_t size;
+    rewind(held);
+    while ((size = fread(part, 1, sizeof part, held)) > 0)
+        if (fwrite(part, 1, size, stream) != size)
+            return errno == EPIPE ? 0 : cli_usage("writing the report: %s", strerror(errno));
+    return ferror(held) ? cli_usage("the temporary file: %s", strerror(errno)) : 0;
+}
+
+static int print_cells(struct cli *cli, const struct run_pages *pages,
+    const struct report_options *options, FILE *stream)
+{
     const Mp__RunInfo *info = pages->first->run_answer->info;
-    struct report_options options = {.format = format,
-        .metric = flags->metric,
-        .group_by = flags->group_by,
-        .worst = flags->worst,
-        .color = cli_color(cli, stream),
-        .width = cli_width(stream),
-        .verbose = flags->verbose};
-    if (flags->pair) {
-        options.pair_from = cli->words[cli->word_count - 2];
-        options.pair_to = cli->words[cli->word_count - 1];
-    }
-    report_t *report = report_new(&options, stream);
+    report_t *report = report_new(options, stream);
     if (!report)
-        return cli_usage("the format '%s' cannot be printed so", format);
+        return cli_usage("the format '%s' cannot be printed so", options->format);
     int status = 0;
     uint32_t offset = 0;
     (void)report_begin(report, info, pages->agents, pages->agent_count);
@@ -117,6 +118,33 @@ int run_print(struct cli *cli, const struct run_pages *pages, const char *format
     report_destroy(&report);
     if (!status && written < 0 && written != -EPIPE)
         status = cli_usage("writing the report: %s", strerror(-written));
+    return status;
+}
+
+int run_print(struct cli *cli, const struct run_pages *pages, const char *format, FILE *stream)
+{
+    const struct flags *flags = &cli->flags;
+    struct report_options options = {.format = format,
+        .metric = flags->metric,
+        .group_by = flags->group_by,
+        .worst = flags->worst,
+        .color = cli_color(cli, stream),
+        .width = cli_width(stream),
+        .verbose = flags->verbose};
+    if (flags->pair) {
+        options.pair_from = cli->words[cli->word_count - 2];
+        options.pair_to = cli->words[cli->word_count - 1];
+    }
+    // A controller that goes away between two pages must not leave half a document behind.
+    FILE *held = tmpfile();
+    if (!held)
+        return cli_usage("a temporary file: %s", strerror(errno));
+    int status = print_cells(cli, pages, &options, held);
+    if (!status && fflush(held) != 0)
+        status = cli_usage("the temporary file: %s", strerror(errno));
+    if (!status)
+        status = pour(held, stream);
+    fclose(held);
     return status;
 }
 

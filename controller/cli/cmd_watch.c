@@ -14,12 +14,16 @@
 #define AWAIT_CONTROLLER_NS (60 * NS_PER_S)
 #define POLL_MS 200
 
-static volatile bool interrupted; // set by the signal handler, as one must be
+// Set by the signal handler, as they must be. The count is never taken back: a second Ctrl-C leaves
+// at once, also while the first one's cancel waits for its answer.
+static volatile bool interrupted;
+static volatile sig_atomic_t presses;
 
 static void on_interrupt(int signal_number)
 {
     (void)signal_number;
-    if (interrupted)
+    presses = presses + 1;
+    if (presses > 1)
         _exit(EXIT_CANCELLED);
     interrupted = true;
 }
@@ -32,6 +36,8 @@ struct follow {
     bool terminal, jsonl;
     unsigned tenth; // progress lines elsewhere than on a terminal
     uint64_t since;
+    int64_t start_mono_ns; // of following, with the cells done by then: the rate
+    uint32_t done_before;
     struct run_pages pages; // for names in jsonl events
     char *told;             // cells whose result was printed
     uint32_t cells;
@@ -41,12 +47,15 @@ struct follow {
 
 static void progress_line(struct follow *follow, const Mp__RunInfo *info)
 {
-    char left[UNITS_TEXT_SIZE] = "", line[160];
+    char left[UNITS_TEXT_SIZE] = "", line[200];
+    double followed_s = (double)(clock_mono_ns() - follow->start_mono_ns) / 1e9;
+    double done = info->done > follow->done_before ? info->done - follow->done_before : 0;
     if (info->has_eta_s)
         units_format_seconds(info->eta_s, left);
-    snprintf(line, sizeof line, "%s %s: %u of %u done, %u running, %u failed%s%s", info->id,
+    snprintf(line, sizeof line, "%s %s: %u of %u done, %u running, %u failed, %.1f/s%s%s", info->id,
         info->state == MP__RUN_STATE__QUEUED ? "queued" : "running", info->done, info->cells,
-        info->running, info->failed, *left ? ", left " : "", left);
+        info->running, info->failed, followed_s > 0 ? done / followed_s : 0, *left ? ", left " : "",
+        left);
     if (follow->terminal) {
         fprintf(stderr, "\r%-78s", line);
         fflush(stderr);
@@ -216,14 +225,15 @@ static int print_end(struct follow *follow)
         return status;
     const Mp__RunInfo *info = pages.first->run_answer->info;
     int verdict = report_exit_status(info, cli->flags.allow_incomplete);
+    // Files first: where one of them fails, standard output stays empty.
+    status = run_write_reports(cli, &pages);
     if (follow->jsonl) {
-        status = print_missed_results(follow, info);
-        report_event_end(stdout, info, verdict);
-    } else {
+        int missed = print_missed_results(follow, info);
+        status = status ? status : missed;
+        report_event_end(stdout, info, status ? status : verdict);
+    } else if (!status) {
         status = run_print(cli, &pages, cli->flags.format, stdout);
     }
-    if (!status)
-        status = run_write_reports(cli, &pages);
     run_release(&pages);
     return status ? status : verdict;
 }
@@ -237,11 +247,14 @@ int run_follow(struct cli *cli, const char *run, bool cancel)
         .terminal = isatty(STDERR_FILENO),
         .jsonl = strcmp(cli->flags.format, "jsonl") == 0};
     interrupted = false;
+    presses = 0;
     sigaction(SIGINT, &action, &before);
     int status = run_fetch(cli, run, &follow.pages);
     if (!status) {
         const Mp__RunInfo *info = follow.pages.first->run_answer->info;
         follow.cells = info->cells;
+        follow.start_mono_ns = clock_mono_ns();
+        follow.done_before = info->done;
         follow.told = zmalloc(follow.cells + 1);
         if (follow.jsonl)
             report_event_plan(stdout, info, follow.pages.agents, follow.pages.agent_count);
