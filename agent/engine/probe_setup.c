@@ -60,17 +60,18 @@ static int wait_stream(const struct probe_hooks *hooks, int fd, int64_t until)
     return 0;
 }
 
-bool probe_admit(const struct probe_order *order, dataport_t *port, enum dataport_protocol protocol,
-    const struct probe_hooks *hooks, unsigned count, int *fds, struct sockaddr_storage *peer,
-    struct probe_report *report)
+admission_t *probe_admit(const struct probe_order *order, dataport_t *port,
+    enum dataport_protocol protocol, const struct probe_hooks *hooks, unsigned count, int *fds,
+    bool *complete, struct probe_report *report)
 {
+    *complete = false;
     int error;
     admission_t *admission =
         dataport_admit(port, protocol, &order->keys, order->local_address, count, &error);
     if (!admission) {
         probe_report_fail(report, PROBE_FAILED, error != -EADDRINUSE,
             "cannot open data port %u: %s", dataport_number(port), mesh_strerror(error));
-        return false;
+        return NULL;
     }
     hooks->ready(hooks->ctx);
     unsigned have = 0;
@@ -79,7 +80,6 @@ bool probe_admit(const struct probe_order *order, dataport_t *port, enum datapor
         struct admitted admitted;
         while (admission_take(admission, &admitted) == 0) {
             fds[admitted.stream] = admitted.fd;
-            *peer = admitted.peer;
             // The first one is there: the others follow at once or not at all.
             if (have++ == 0 && clock_mono_ns() + PROBE_HANDSHAKE_NS < until)
                 until = clock_mono_ns() + PROBE_HANDSHAKE_NS;
@@ -87,13 +87,13 @@ bool probe_admit(const struct probe_order *order, dataport_t *port, enum datapor
         if (have < count)
             error = wait_stream(hooks, admission_fd(admission), until);
     }
-    dataport_dismiss(port, &admission);
     if (error == MESH_E_STOPPED)
         probe_report_fail(report, PROBE_STOPPED, false, "stopped");
     else if (error)
         probe_report_fail(report, PROBE_FAILED, false,
             "%s did not come to the data port: %u of %u streams", order->peer_address, have, count);
-    return !error;
+    *complete = !error;
+    return admission;
 }
 
 void probe_setup_failed(struct probe_report *report, const struct probe_order *order, int error)

@@ -11,10 +11,12 @@
 int probe_socket_options(int fd, const struct probe_order *order);
 
 // Opens the data port, says ready, and waits for `count` streams into fds (entries start as -1).
-// False: report has the reason, and fds what came.
-bool probe_admit(const struct probe_order *order, dataport_t *port, enum dataport_protocol protocol,
-    const struct probe_hooks *hooks, unsigned count, int *fds, struct sockaddr_storage *peer,
-    struct probe_report *report);
+// *complete false: report has the reason, and fds what came. Either way the admission is the caller's, to be
+// dismissed once the fds are closed: the next test's listener must find the port free of them, or
+// share this one. NULL if the port could not be opened.
+admission_t *probe_admit(const struct probe_order *order, dataport_t *port,
+    enum dataport_protocol protocol, const struct probe_hooks *hooks, unsigned count, int *fds,
+    bool *complete, struct probe_report *report);
 
 // The sentence for an error of dataport_connect.
 void probe_setup_failed(struct probe_report *report, const struct probe_order *order, int error);

@@ -221,17 +221,17 @@ static bool connect_streams(struct udp_test *test)
 
 static bool open_streams(struct udp_test *test, dataport_t *port)
 {
-    struct sockaddr_storage peer;
+    bool complete;
     test->streams = test->order->spec.parallel;
     test->direction = test->order->connects ? 0 : 1;
     if (test->order->connects)
         return connect_streams(test);
-    if (!probe_admit(test->order, port, DATAPORT_UDP, test->hooks, test->streams, test->fds, &peer,
-            test->report))
-        return false;
+    test->admission = probe_admit(test->order, port, DATAPORT_UDP, test->hooks, test->streams,
+        test->fds, &complete, test->report);
     for (unsigned i = 0; i < test->streams; i++)
-        (void)probe_socket_options(test->fds[i], test->order);
-    return true;
+        if (test->fds[i] >= 0)
+            (void)probe_socket_options(test->fds[i], test->order);
+    return complete;
 }
 
 static void begin(struct udp_test *test, int64_t now)
@@ -270,11 +270,12 @@ static void report(struct udp_test *test)
         test->receiver ? "recvmmsg" : "");
 }
 
-static void release(struct udp_test *test)
+static void release(struct udp_test *test, dataport_t *port)
 {
     for (unsigned i = 0; i < UDP_STREAMS_MAX; i++)
         if (test->fds[i] >= 0)
             close(test->fds[i]);
+    dataport_dismiss(port, &test->admission);
     if (test->receiver)
         udp_receiver_release(test->receiver);
     free(test->receiver);
@@ -304,7 +305,7 @@ static void run(const struct probe_order *order, dataport_t *port, const struct 
         if (!test->failed)
             out->outcome = PROBE_OK;
     }
-    release(test);
+    release(test, port);
 }
 
 static bool supported(char *reason)

@@ -83,6 +83,7 @@ struct udp_test {
     const struct probe_order *order;
     const struct probe_hooks *hooks;
     struct probe_report *report;
+    admission_t *admission; // held while its sockets are open; NULL at the connecting end
     int fds[UDP_STREAMS_MAX];
     unsigned streams;
     unsigned direction;

@@ -74,6 +74,37 @@ static void four_streams_share_the_rate(void **state)
     run("127.0.0.1", true, 4, 0);
 }
 
+static void *run_in_thread(void *bench)
+{
+    engine_bench_run(bench);
+    return NULL;
+}
+
+static void the_next_test_may_open_the_port_while_sockets_of_this_one_live(void **state)
+{
+    (void)state;
+    struct engine_bench bench;
+    struct dataport_counters counters = {0};
+    struct ticket_keys next;
+    uint8_t id[TICKET_ID_SIZE] = {1}, key[TICKET_KEY_SIZE] = {2};
+    pthread_t thread;
+    int error;
+    engine_bench_begin(&bench, &probe_udp, "127.0.0.1", true);
+    assert_int_equal(pthread_create(&thread, NULL, run_in_thread, &bench), 0);
+    for (int64_t end = clock_mono_ns() + 5 * NS_PER_S; counters.proven == 0;) {
+        assert_true(clock_mono_ns() < end);
+        dataport_counters(bench.port, &counters);
+    }
+    ticket_derive(id, key, &next);
+    admission_t *admission =
+        dataport_admit(bench.port, DATAPORT_UDP, &next, "127.0.0.1", 1, &error);
+    pthread_join(thread, NULL);
+    assert_int_equal(error, 0);
+    dataport_dismiss(bench.port, &admission);
+    expect_exact(engine_bench_sender(&bench), engine_bench_receiver(&bench));
+    engine_bench_end(&bench);
+}
+
 static void ipv6_works_the_same(void **state)
 {
     (void)state;
@@ -135,6 +166,7 @@ int main(void)
         cmocka_unit_test(what_was_sent_is_counted_exactly),
         cmocka_unit_test(the_receiver_may_open_the_flow),
         cmocka_unit_test(four_streams_share_the_rate),
+        cmocka_unit_test(the_next_test_may_open_the_port_while_sockets_of_this_one_live),
         cmocka_unit_test(ipv6_works_the_same),
         cmocka_unit_test(a_load_as_long_as_a_control_message_is_no_control_message),
         cmocka_unit_test(both_directions_run_at_once),
