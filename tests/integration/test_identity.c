@@ -72,7 +72,8 @@ static void an_expired_token_is_refused_with_words_and_3(void **state)
 {
     mesh_t *mesh = *state;
     expect(mesh_shell(mesh, 60,
-               "rm -rf $DIR/x; $LAB meshperf token create --expires 100ms >$DIR/late; sleep 0.2; "
+               "rm -rf $DIR/x; $LAB meshperf token create --expires 1s >$DIR/late; "
+               "until $LAB meshperf token list | grep -q expired; do sleep 0.05; done; "
                EXTRA " --join-file $DIR/late"),
         3, "not accept");
 }
