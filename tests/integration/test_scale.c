@@ -33,13 +33,19 @@ static void fifty_agents_are_measured_without_a_gap(void **state)
         fail_msg("status %d", status);
     }
     assert_int_equal(count_cells(run, "ok"), 2 * AGENTS * (AGENTS - 1));
-    char *summary = json_dumps(json_object_get(run, "run"), JSON_COMPACT);
-    printf("# %s\n", summary);
-    free(summary);
+    json_t *summary = json_object_get(run, "run");
+    double elapsed_s = number_at(summary, "elapsed_s");
+    double bound_s = number_at(summary, "lower_bound_s");
+    printf("# %.1f s, %.3f of the bound of %.1f s; idle: turnaround %.2f s, tail %.2f s, blocked "
+           "%.2f s\n",
+        elapsed_s, elapsed_s / bound_s, bound_s, number_at(summary, "idle_s.turnaround"),
+        number_at(summary, "idle_s.tail"), number_at(summary, "idle_s.blocked"));
     json_decref(run);
-    struct outcome status_now = mesh_meshperf(mesh, 10, "doctor -o json");
-    printf("# %s\n", status_now.out);
-    outcome_release(&status_now);
+    json_t *doctor = mesh_json(mesh, &status, 10, "doctor");
+    printf("# controller: %.2f ms of CPU a test, %.1f MiB resident\n",
+        1e3 * number_at(doctor, "controller.cpu_s") / number_at(doctor, "controller.tests_done"),
+        number_at(doctor, "controller.resident_bytes") / 1048576);
+    json_decref(doctor);
     outcome_release(&idle);
     mesh_down(&mesh);
 }
