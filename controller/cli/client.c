@@ -11,6 +11,7 @@
 struct client {
     link_t *link;
     uint64_t requests;
+    bool broken; // the connection was lost and is not back yet
 };
 
 client_t *client_new(const struct operator_context *context)
@@ -53,6 +54,8 @@ static int connection_trouble(client_t *self, bool *lost)
         if (event == LINK_REFUSED)
             return MESH_E_REFUSED;
         *lost = *lost || event == LINK_DISCONNECTED;
+        if (event == LINK_DISCONNECTED || event == LINK_CONNECTED)
+            self->broken = event == LINK_DISCONNECTED;
     }
     return 0;
 }
@@ -77,7 +80,8 @@ Mp__Envelope *client_ask(client_t *self, Mp__Envelope *question, int64_t timeout
         // What changes something may have been done although its answer is lost: once is enough.
         if (lost && !mutates)
             sent = false;
-        if (!sent) {
+        // For a moment the dead connection still takes messages, and forgets them.
+        if (!sent && !self->broken) {
             int result = link_send(self->link, question);
             if (result && result != -EAGAIN) {
                 *error = result;
