@@ -14,6 +14,7 @@
 #include "errors.h"
 
 #define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+#define BASE64_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 #define TOKEN_PREFIX "mp1_"
 #define TOKEN_CHECK_SIZE 4
 #define CONTEXT_BYTES_MAX 4096
@@ -312,7 +313,9 @@ int join_token_read(const char *text, struct join_token *token)
     size_t size;
     if (strlen(text) >= JOIN_TOKEN_TEXT_SIZE || strncmp(text, TOKEN_PREFIX, prefix) != 0)
         return MESH_E_SYNTAX;
-    if (sodium_base642bin(bytes, sizeof bytes, text + prefix, strlen(text + prefix), NULL, &size,
+    // The decoder takes some bytes above 127 for letters.
+    if (strspn(text + prefix, BASE64_CHARACTERS) != strlen(text + prefix) ||
+        sodium_base642bin(bytes, sizeof bytes, text + prefix, strlen(text + prefix), NULL, &size,
             NULL, sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0)
         return MESH_E_SYNTAX;
     int result = token_from_bytes(bytes, size, token);

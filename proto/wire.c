@@ -116,12 +116,40 @@ static void budget_free(void *data, void *pointer)
     free(pointer);
 }
 
+// Fields of later versions are dropped here: kept, they would be packed again with every copy, and
+// the decoder takes some (number 0) that it would not take back.
+static void forget_unknown(ProtobufCMessage *message)
+{
+    const char *base = (const char *)message;
+    for (size_t i = 0; i < message->n_unknown_fields; i++)
+        free(message->unknown_fields[i].data);
+    free(message->unknown_fields);
+    message->unknown_fields = NULL;
+    message->n_unknown_fields = 0;
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+        if (field->type != PROTOBUF_C_TYPE_MESSAGE || !wire_field_present(field, base))
+            continue;
+        void *const *at = (void *const *)(base + field->offset);
+        if (field->label != PROTOBUF_C_LABEL_REPEATED) {
+            forget_unknown(*at);
+            continue;
+        }
+        ProtobufCMessage *const *list = *at;
+        for (size_t n = 0; n < *(const size_t *)(base + field->quantifier_offset); n++)
+            forget_unknown(list[n]);
+    }
+}
+
 static ProtobufCMessage *unpack(
     const ProtobufCMessageDescriptor *descriptor, const void *bytes, size_t size)
 {
     struct budget budget = {.left = WIRE_MEMORY_MAX};
     ProtobufCAllocator allocator = {budget_alloc, budget_free, &budget};
-    return protobuf_c_message_unpack(descriptor, &allocator, size, bytes);
+    ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, &allocator, size, bytes);
+    if (message)
+        forget_unknown(message);
+    return message;
 }
 
 static Mp__Envelope *refuse(Mp__Envelope *envelope, int code, int *error)

@@ -202,9 +202,9 @@ static bool check_list(const ProtobufCMessageDescriptor *message,
     return true;
 }
 
-static bool present(const ProtobufCFieldDescriptor *field, const char *base)
+bool wire_field_present(const ProtobufCFieldDescriptor *field, const char *base)
 {
-    if (field->label == PROTOBUF_C_LABEL_REQUIRED)
+    if (field->label == PROTOBUF_C_LABEL_REQUIRED || field->label == PROTOBUF_C_LABEL_REPEATED)
         return true;
     if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
         return *(const uint32_t *)(base + field->quantifier_offset) == field->id;
@@ -222,7 +222,7 @@ static bool check_fields(const ProtobufCMessage *message, char *text)
         if (field->label == PROTOBUF_C_LABEL_REPEATED) {
             if (!check_list(descriptor, field, base, text))
                 return false;
-        } else if (present(field, base) &&
+        } else if (wire_field_present(field, base) &&
                    !check_value(descriptor, field, base + field->offset, text)) {
             return false;
         }

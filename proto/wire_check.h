@@ -15,4 +15,7 @@
 bool wire_check_envelope(const Mp__Envelope *envelope, char *text);
 bool wire_check_message(const ProtobufCMessage *message, char *text);
 
+// Whether a field of the message at `base` is set; lists always are.
+bool wire_field_present(const ProtobufCFieldDescriptor *field, const char *base);
+
 #endif

@@ -104,6 +104,11 @@ uint64_t seqtrack_distinct(const seqtrack_t *self)
     return self->distinct;
 }
 
+uint64_t seqtrack_end(const seqtrack_t *self)
+{
+    return self->next;
+}
+
 void seqtrack_finish(
     seqtrack_t *self, uint64_t first, uint64_t end, struct seqtrack_summary *summary)
 {

@@ -24,9 +24,10 @@ struct seqtrack_summary {
     uint64_t missing, bursts, burst_longest;
 };
 // What is known of numbers [first, end): gaps that left the window were settled as they left.
-// Arrivals outside the range are not counted in distinct. Call when the range is complete.
+// No number at or above `end` may have arrived: see seqtrack_end. Call when the range is complete.
 void seqtrack_finish(
     seqtrack_t *self, uint64_t first, uint64_t end, struct seqtrack_summary *summary);
 uint64_t seqtrack_distinct(const seqtrack_t *self);
+uint64_t seqtrack_end(const seqtrack_t *self); // one above the highest number seen
 
 #endif

@@ -190,7 +190,8 @@ void udp_receiver_final(struct udp_test *test, const struct control *message, in
 {
     struct udp_receiver *self = test->receiver;
     if (!self->final_seen) {
-        if (message->end_sequence >= NUMBERS_MAX || message->lost_sender > message->end_sequence) {
+        if (message->end_sequence >= NUMBERS_MAX || message->lost_sender > message->end_sequence ||
+            seqtrack_end(self->track) > message->end_sequence) {
             udp_fail(test, false, "the sender's final count makes no sense");
             return;
         }

@@ -30,8 +30,8 @@ static int take_down(void **state)
 
 static void wait_for_results(mesh_t *mesh, unsigned count)
 {
-    mesh_wait_until(mesh, 60,
-        "test $($LAB meshperf show last -o csv | grep -c ',ok,') -ge %u", count);
+    mesh_wait_until(
+        mesh, 60, "test $($LAB meshperf show last -o csv | grep -c ',ok,') -ge %u", count);
 }
 
 static json_t *document_of(struct outcome *outcome)
@@ -54,9 +54,10 @@ static void a_killed_agent_costs_only_its_own_cells(void **state)
     json_t *run = document_of(&ended), *cell;
     size_t index;
     assert_true(count_cells(run, "lost") > 0);
-    json_array_foreach (json_object_get(run, "cells"), index, cell) {
-        bool concerned = strcmp(text_at(cell, "from"), "h3") == 0 ||
-                         strcmp(text_at(cell, "to"), "h3") == 0;
+    json_array_foreach(json_object_get(run, "cells"), index, cell)
+    {
+        bool concerned =
+            strcmp(text_at(cell, "from"), "h3") == 0 || strcmp(text_at(cell, "to"), "h3") == 0;
         if (concerned && strcmp(text_at(cell, "state"), "ok") != 0) {
             assert_string_equal(text_at(cell, "state"), "lost");
             assert_non_null(strstr(text_at(cell, "reason"), "h3"));
@@ -99,9 +100,10 @@ static void a_host_whose_link_is_cut_is_lost_and_the_others_are_not(void **state
     json_t *run = document_of(&ended), *cell;
     assert_int_equal(ended.status, 4);
     size_t index;
-    json_array_foreach (json_object_get(run, "cells"), index, cell) {
-        bool concerned = strcmp(text_at(cell, "from"), "h4") == 0 ||
-                         strcmp(text_at(cell, "to"), "h4") == 0;
+    json_array_foreach(json_object_get(run, "cells"), index, cell)
+    {
+        bool concerned =
+            strcmp(text_at(cell, "from"), "h4") == 0 || strcmp(text_at(cell, "to"), "h4") == 0;
         if (!concerned)
             assert_string_equal(text_at(cell, "state"), "ok");
     }
@@ -115,10 +117,13 @@ static void a_host_whose_link_is_cut_is_lost_and_the_others_are_not(void **state
 static void a_slow_host_is_not_taken_for_a_dead_one(void **state)
 {
     mesh_t *mesh = *state;
-    free(mesh_exec(mesh, "router", "tc qdisc add dev port5 root tbf rate 3mbit burst 16k latency 400ms"));
-    free(mesh_exec(mesh, "h5", "tc qdisc add dev eth0 root tbf rate 3mbit burst 16k latency 400ms"));
+    free(mesh_exec(
+        mesh, "router", "tc qdisc add dev port5 root tbf rate 3mbit burst 16k latency 400ms"));
+    free(
+        mesh_exec(mesh, "h5", "tc qdisc add dev eth0 root tbf rate 3mbit burst 16k latency 400ms"));
     int status;
-    json_t *run = mesh_json(mesh, &status, 120, "run tcp udp -b 6M -t 1s --from h5 --to h1 --from h1 --to h5");
+    json_t *run = mesh_json(
+        mesh, &status, 120, "run tcp udp -b 6M -t 1s --from h5 --to h1 --from h1 --to h5");
     free(mesh_exec(mesh, "router", "tc qdisc del dev port5 root"));
     free(mesh_exec(mesh, "h5", "tc qdisc del dev eth0 root"));
     assert_int_equal(count_cells(run, "ok"), count_cells(run, NULL));
@@ -133,13 +138,15 @@ static void a_killed_controller_continues_the_run(void **state)
     assert_int_equal(detached.status, 0);
     wait_for_results(mesh, 4);
     struct outcome before = mesh_shell(mesh, 20,
-        "$LAB meshperf show last -o csv | grep ',ok,' | sort >$DIR/before; $LAB kill ctl && $LAB controller");
+        "$LAB meshperf show last -o csv | grep ',ok,' | sort >$DIR/before; $LAB kill ctl && $LAB "
+        "controller");
     assert_int_equal(before.status, 0);
     struct outcome watched = mesh_meshperf(mesh, 150, "-o csv watch last");
     assert_int_equal(watched.status, 0);
     // What was finished is finished: the very same rows.
     struct outcome kept = mesh_shell(mesh, 20,
-        "$LAB meshperf show last -o csv | sort >$DIR/after; comm -23 $DIR/before $DIR/after | wc -l");
+        "$LAB meshperf show last -o csv | sort >$DIR/after; comm -23 $DIR/before $DIR/after | wc "
+        "-l");
     assert_int_equal(atoi(kept.out), 0);
     outcome_release(&kept);
     outcome_release(&watched);

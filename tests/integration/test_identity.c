@@ -8,11 +8,13 @@
 #include "meshtest.h"
 
 // One more agent, in h1's namespace on another port; its name is `x` and its state in $DIR/x.
-#define EXTRA "$LAB exec h1 timeout 20 $BIN/meshperf-agent --name x --state-dir $DIR/x --data-port 5799"
+#define EXTRA                                                                                      \
+    "$LAB exec h1 timeout 20 $BIN/meshperf-agent --name x --state-dir $DIR/x --data-port 5799"
 
 static int bring_up(void **state)
 {
-    *state = mesh_up("subnet plain 10.83.1.0/24\nhost h1 plain\nhost h2 plain\nhost h3 plain\n", "");
+    *state =
+        mesh_up("subnet plain 10.83.1.0/24\nhost h1 plain\nhost h2 plain\nhost h3 plain\n", "");
     return 0;
 }
 
@@ -58,12 +60,12 @@ static void a_used_up_token_is_refused_with_words_and_3(void **state)
 {
     mesh_t *mesh = *state;
     expect(mesh_shell(mesh, 60,
-               "rm -rf $DIR/x; $LAB meshperf token create --uses 1 >$DIR/once; "
-               EXTRA " --join-file $DIR/once >$DIR/x.out 2>$DIR/x.err & "
+               "rm -rf $DIR/x; $LAB meshperf token create --uses 1 >$DIR/once; " EXTRA
+               " --join-file $DIR/once >$DIR/x.out 2>$DIR/x.err & "
                "until grep -q 'ready x' $DIR/x.out; do sleep 0.05; done; "
                "$LAB meshperf agent remove x >/dev/null; "
-               "pkill -TERM -f \"state-dir $DIR/x \"; wait; rm -rf $DIR/x; "
-               EXTRA " --join-file $DIR/once"),
+               "pkill -TERM -f \"state-dir $DIR/x \"; wait; rm -rf $DIR/x; " EXTRA
+               " --join-file $DIR/once"),
         3, "not accept");
     the_mesh_still_works(mesh);
 }
@@ -73,8 +75,8 @@ static void an_expired_token_is_refused_with_words_and_3(void **state)
     mesh_t *mesh = *state;
     expect(mesh_shell(mesh, 60,
                "rm -rf $DIR/x; $LAB meshperf token create --expires 1s >$DIR/late; "
-               "until $LAB meshperf token list | grep -q expired; do sleep 0.05; done; "
-               EXTRA " --join-file $DIR/late"),
+               "until $LAB meshperf token list | grep -q expired; do sleep 0.05; done; " EXTRA
+               " --join-file $DIR/late"),
         3, "not accept");
 }
 
@@ -85,8 +87,7 @@ static void a_revoked_token_is_refused_with_words_and_3(void **state)
                "rm -rf $DIR/x; $LAB meshperf token create >$DIR/gone; "
                "id=$($LAB meshperf token list -o csv | tail -n +2 | cut -d, -f1 | head -1); "
                "for id in $($LAB meshperf token list -o csv | tail -n +2 | cut -d, -f1); do "
-               "$LAB meshperf token revoke $id; done >/dev/null; "
-               EXTRA " --join-file $DIR/gone"),
+               "$LAB meshperf token revoke $id; done >/dev/null; " EXTRA " --join-file $DIR/gone"),
         3, "not accept");
     the_mesh_still_works(mesh);
 }
@@ -122,8 +123,8 @@ static void an_agent_removed_during_a_run_is_lost_at_once(void **state)
 {
     mesh_t *mesh = *state;
     struct outcome joined = mesh_shell(mesh, 40,
-        "rm -rf $DIR/x; $LAB meshperf token create >$DIR/t; "
-        EXTRA " --join-file $DIR/t >$DIR/x.out 2>&1 & "
+        "rm -rf $DIR/x; $LAB meshperf token create >$DIR/t; " EXTRA
+        " --join-file $DIR/t >$DIR/x.out 2>&1 & "
         "until grep -q 'ready x' $DIR/x.out; do sleep 0.05; done");
     assert_int_equal(joined.status, 0);
     task_t *task = mesh_start(mesh, "$LAB meshperf -o json run udp -t 2s");
@@ -161,11 +162,12 @@ static void clocks_hours_apart_disturb_nothing(void **state)
         "until grep -q 'ready x' $DIR/x.out; do sleep 0.05; done");
     assert_int_equal(joined.status, 0);
     int status;
-    json_t *run = mesh_json(mesh, &status, 60, "run tcp udp latency -t 300ms --from x --to h2 --from h2 --to x");
+    json_t *run = mesh_json(
+        mesh, &status, 60, "run tcp udp latency -t 300ms --from x --to h2 --from h2 --to x");
     assert_int_equal(status, 0);
     json_decref(run);
-    struct outcome gone = mesh_shell(mesh, 10,
-        "$LAB meshperf agent remove x; pkill -TERM -f \"state-dir $DIR/x \"; true");
+    struct outcome gone = mesh_shell(
+        mesh, 10, "$LAB meshperf agent remove x; pkill -TERM -f \"state-dir $DIR/x \"; true");
     outcome_release(&gone);
     outcome_release(&joined);
 }
@@ -181,7 +183,8 @@ static void a_viewer_may_look_and_not_start(void **state)
     assert_int_equal(viewer.status, 3);
     outcome_release(&viewer);
     struct outcome removed = mesh_shell(mesh, 30,
-        "$LAB meshperf operator remove eve && $BIN/meshperf --connect-timeout 2s --context $DIR/eve runs");
+        "$LAB meshperf operator remove eve && $BIN/meshperf --connect-timeout 2s --context "
+        "$DIR/eve runs");
     assert_int_equal(removed.status, 3);
     assert_string_equal(removed.out, "");
     outcome_release(&removed);

@@ -1,5 +1,5 @@
-// A small mesh with links that differ: does every cell say what the link really does, and does every
-// command end with the status that the contract promises?
+// A small mesh with links that differ: does every cell say what the link really does, and does
+// every command end with the status that the contract promises?
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,8 +78,8 @@ static void a_udp_rate_below_the_link_arrives_whole(void **state)
 static void intervals_add_up_to_the_window(void **state)
 {
     int status;
-    json_t *run = mesh_json(
-        *state, &status, 60, "run tcp udp -b 10M -t 1s -i 250ms --from fast-2 --to slow");
+    json_t *run =
+        mesh_json(*state, &status, 60, "run tcp udp -b 10M -t 1s -i 250ms --from fast-2 --to slow");
     assert_int_equal(status, 0);
     const char *tests[] = {"tcp", "udp"};
     for (unsigned i = 0; i < 2; i++) {
@@ -88,8 +88,8 @@ static void intervals_add_up_to_the_window(void **state)
         size_t index;
         double bytes = 0;
         assert_int_equal(json_array_size(intervals), 4);
-        json_array_foreach (intervals, index, interval)
-            bytes += number_at(interval, "bandwidth_bps") * number_at(interval, "duration_s") / 8;
+        json_array_foreach(intervals, index, interval) bytes +=
+            number_at(interval, "bandwidth_bps") * number_at(interval, "duration_s") / 8;
         assert_close(bytes, number_at(cell, "bytes"), 0.02, "bytes of the intervals");
     }
     json_decref(run);
@@ -98,8 +98,8 @@ static void intervals_add_up_to_the_window(void **state)
 static void bidir_measures_a_pair_at_once_and_fills_both_cells(void **state)
 {
     int status;
-    json_t *run = mesh_json(*state, &status, 60,
-        "run tcp --bidir -b 10M -t 1s --from 'fast*' --to 'fast*'");
+    json_t *run =
+        mesh_json(*state, &status, 60, "run tcp --bidir -b 10M -t 1s --from 'fast*' --to 'fast*'");
     assert_int_equal(status, 0);
     assert_int_equal(count_cells(run, NULL), 2);
     assert_close(number_at(cell_of(run, "tcp", "fast.one", "fast-2"), "bandwidth_bps"), 10e6, 0.05,
@@ -157,7 +157,7 @@ static void a_plan_counts_pairs_and_time_and_starts_nothing(void **state)
     assert_int_equal(status, 0);
     assert_string_equal(text_at(plan, "schema"), "meshperf.plan/1");
     assert_true(number_at(plan, "pairs") == 6);
-    assert_true(number_at(plan, "lower_bound_s") >= 12);  // three hosts: one pair at a time
+    assert_true(number_at(plan, "lower_bound_s") >= 12); // three hosts: one pair at a time
     assert_true(number_at(plan, "expected_s") >= number_at(plan, "lower_bound_s"));
     assert_close(number_at(plan, "bytes_max"), 6 * 2 * 1e6 / 8, 0.05, "bytes");
     json_t *after = mesh_json(*state, &status, 10, "runs");

@@ -11,7 +11,7 @@
 
 static void fifty_agents_are_measured_without_a_gap(void **state)
 {
-    (void) state;
+    (void)state;
     char *topology = mesh_topology_plain(AGENTS);
     mesh_t *mesh = mesh_up(topology, "");
     free(topology);
@@ -25,11 +25,10 @@ static void fifty_agents_are_measured_without_a_gap(void **state)
     if (status != 0 || wrong) {
         size_t index;
         json_t *cell;
-        json_array_foreach (json_object_get(run, "cells"), index, cell)
-            if (strcmp(text_at(cell, "state"), "ok") != 0 && wrong-- < 10)
-                fprintf(stderr, "%s %s > %s: %s: %s\n", text_at(cell, "test"),
-                    text_at(cell, "from"), text_at(cell, "to"), text_at(cell, "state"),
-                    text_at(cell, "reason"));
+        json_array_foreach(json_object_get(run, "cells"), index,
+            cell) if (strcmp(text_at(cell, "state"), "ok") != 0 && wrong-- < 10)
+            fprintf(stderr, "%s %s > %s: %s: %s\n", text_at(cell, "test"), text_at(cell, "from"),
+                text_at(cell, "to"), text_at(cell, "state"), text_at(cell, "reason"));
         fail_msg("status %d", status);
     }
     assert_int_equal(count_cells(run, "ok"), 2 * AGENTS * (AGENTS - 1));

@@ -14,7 +14,8 @@ static int bring_up(void **state)
     mesh_t *mesh = mesh_up("subnet plain 10.85.1.0/24\nhost h1 plain\nhost h2 plain\n", "");
     struct outcome moved = mesh_shell(mesh, 40,
         "$LAB kill ctl TERM && $LAB exec ctl sh -c 'cd $DIR/controller && cp -r state kept && "
-        "mount -t tmpfs -o size=6m,mode=700 tmpfs state && cp -r kept/. state/' && $LAB controller");
+        "mount -t tmpfs -o size=6m,mode=700 tmpfs state && cp -r kept/. state/' && $LAB "
+        "controller");
     if (moved.status != 0)
         fail_msg("moving the state: %s%s", moved.out, moved.err);
     outcome_release(&moved);
@@ -31,7 +32,9 @@ static int take_down(void **state)
 
 // The command line must run inside the lab's mount namespace here, where the state directory is.
 #define CLI "$LAB exec ctl $BIN/meshperf --context $DIR/controller/state/operator.context"
-#define FILL "$LAB exec ctl sh -c 'dd if=/dev/zero of=$DIR/controller/state/filler bs=4k 2>/dev/null; true'"
+#define FILL                                                                                       \
+    "$LAB exec ctl sh -c 'dd if=/dev/zero of=$DIR/controller/state/filler bs=4k 2>/dev/null; "     \
+    "true'"
 #define FREE "$LAB exec ctl rm -f $DIR/controller/state/filler"
 
 static void a_full_disk_refuses_new_runs_with_words_and_3(void **state)
@@ -77,7 +80,8 @@ static void a_read_only_state_directory_stops_the_controller_with_words(void **s
 {
     mesh_t *mesh = *state;
     struct outcome made = mesh_shell(mesh, 20,
-        "$LAB kill ctl TERM; until $LAB exec ctl mount -o remount,ro $DIR/controller/state; do sleep 0.05; done; "
+        "$LAB kill ctl TERM; until $LAB exec ctl mount -o remount,ro $DIR/controller/state; do "
+        "sleep 0.05; done; "
         "$LAB controller");
     assert_int_not_equal(made.status, 0);
     if (!strstr(made.err, "Read-only file system"))
@@ -87,8 +91,8 @@ static void a_read_only_state_directory_stops_the_controller_with_words(void **s
     assert_string_equal(refused.out, "");
     outcome_release(&refused);
     outcome_release(&made);
-    struct outcome back = mesh_shell(mesh, 30,
-        "$LAB exec ctl mount -o remount,rw $DIR/controller/state && $LAB controller");
+    struct outcome back = mesh_shell(
+        mesh, 30, "$LAB exec ctl mount -o remount,rw $DIR/controller/state && $LAB controller");
     assert_int_equal(back.status, 0);
     mesh_wait_until(mesh, 60, CLI " run udp -t 100ms");
     outcome_release(&back);

@@ -1,5 +1,5 @@
-// Bytes from nobody: at the controller's port and at the agents' data port. Nothing crashes, nothing
-// grows without bound, no answer is longer than its question, and a run goes on beside it.
+// Bytes from nobody: at the controller's port and at the agents' data port. Nothing crashes,
+// nothing grows without bound, no answer is longer than its question, and a run goes on beside it.
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +25,8 @@
 
 static int bring_up(void **state)
 {
-    *state = mesh_up("subnet plain 10.84.1.0/24\nhost h1 plain\nhost h2 plain\nhost h3 plain\n", "");
+    *state =
+        mesh_up("subnet plain 10.84.1.0/24\nhost h1 plain\nhost h2 plain\nhost h3 plain\n", "");
     return 0;
 }
 
@@ -52,7 +53,7 @@ static pid_t stranger(mesh_t *mesh, int (*body)(int64_t deadline_mono_ns), int s
         int ns = open(path, O_RDONLY);
         if (ns < 0 || setns(ns, CLONE_NEWNET) < 0)
             _exit(99);
-        alarm((unsigned) seconds + 30);
+        alarm((unsigned)seconds + 30);
         _exit(body(clock_mono_ns() + seconds * NS_PER_S));
     }
     free(holder);
@@ -69,8 +70,8 @@ static void stranger_done(pid_t pid)
 
 static long resident_kib(mesh_t *mesh, const char *daemon)
 {
-    struct outcome read = mesh_shell(mesh, 10,
-        "$LAB exec ctl awk '/VmRSS/ {print $2}' /proc/$(cat $DIR/%s/pid)/status", daemon);
+    struct outcome read = mesh_shell(
+        mesh, 10, "$LAB exec ctl awk '/VmRSS/ {print $2}' /proc/$(cat $DIR/%s/pid)/status", daemon);
     long kib = atol(read.out);
     outcome_release(&read);
     assert_true(kib > 0);
@@ -89,7 +90,7 @@ static void the_mesh_works_beside(mesh_t *mesh, pid_t pid)
 
 static struct sockaddr_in address(const char *host, int port)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     inet_pton(AF_INET, host, &to.sin_addr);
     return to;
 }
@@ -98,7 +99,7 @@ static int connection(const char *host, int port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in to = address(host, port);
-    if (connect(fd, (struct sockaddr *) &to, sizeof to) < 0) {
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0) {
         close(fd);
         return -1;
     }
@@ -109,7 +110,7 @@ static int connection(const char *host, int port)
 static void fill_random(uint8_t *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++)
-        bytes[i] = (uint8_t) random();
+        bytes[i] = (uint8_t)random();
 }
 
 // --------------------------------------------------------------------- at the controller
@@ -125,7 +126,7 @@ static int random_bytes(int64_t deadline)
         connected++;
         fill_random(bytes, sizeof bytes);
         for (int i = 0; i < 16; i++)
-            (void) !send(fd, bytes, sizeof bytes, MSG_NOSIGNAL);
+            (void)!send(fd, bytes, sizeof bytes, MSG_NOSIGNAL);
         close(fd);
         poll(NULL, 0, 2);
     }
@@ -140,12 +141,12 @@ static int half_greetings_and_slow_loris(int64_t deadline)
     for (unsigned i = 0; i < 200; i++) {
         fds[i] = connection(CONTROLLER, CONTROLLER_PORT);
         if (fds[i] >= 0)
-            (void) !send(fds[i], greeting, 1 + i % sizeof greeting, MSG_NOSIGNAL);
+            (void)!send(fds[i], greeting, 1 + i % sizeof greeting, MSG_NOSIGNAL);
     }
     while (clock_mono_ns() < deadline) {
         for (unsigned i = 0; i < 200; i++)
             if (fds[i] >= 0)
-                (void) !send(fds[i], "\0", 1, MSG_NOSIGNAL);
+                (void)!send(fds[i], "\0", 1, MSG_NOSIGNAL);
         poll(NULL, 0, 1000);
     }
     return 0;
@@ -160,13 +161,13 @@ static int endless_multipart(int64_t deadline)
     for (unsigned i = 0; i < 20; i++) {
         fds[i] = connection(CONTROLLER, CONTROLLER_PORT);
         if (fds[i] >= 0)
-            (void) !send(fds[i], greeting, sizeof greeting, MSG_NOSIGNAL);
+            (void)!send(fds[i], greeting, sizeof greeting, MSG_NOSIGNAL);
     }
     while (clock_mono_ns() < deadline) {
         for (unsigned i = 0; i < 20; i++) {
             fill_random(frame + 9, 1024);
             if (fds[i] >= 0)
-                (void) !send(fds[i], frame, sizeof frame, MSG_NOSIGNAL);
+                (void)!send(fds[i], frame, sizeof frame, MSG_NOSIGNAL);
         }
         poll(NULL, 0, 5);
     }
@@ -220,20 +221,20 @@ static int datagrams(int64_t deadline)
 {
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_in to = address(VICTIM, DATA_PORT);
-    if (connect(fd, (struct sockaddr *) &to, sizeof to) < 0)
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0)
         return 1;
     uint8_t bytes[2048], answer[2048];
     uint64_t out = 0, in = 0;
     for (unsigned i = 0; clock_mono_ns() < deadline; i++) {
-        size_t size = 1 + (size_t) random() % 1500;
+        size_t size = 1 + (size_t)random() % 1500;
         fill_random(bytes, size);
         if (i % 2 && size > 8)
             memcpy(bytes, "MPD1\1\0\0\0", 8);
         ssize_t sent = send(fd, bytes, size, MSG_NOSIGNAL);
-        out += sent > 0 ? (uint64_t) sent : 0;
+        out += sent > 0 ? (uint64_t)sent : 0;
         ssize_t got;
         while ((got = recv(fd, answer, sizeof answer, 0)) > 0)
-            in += (uint64_t) got;
+            in += (uint64_t)got;
         if (i % 64 == 0)
             poll(NULL, 0, 1);
     }
@@ -247,12 +248,12 @@ static int data_connections(int64_t deadline)
         int fd = connection(VICTIM, DATA_PORT);
         if (fd >= 0) {
             fill_random(bytes, sizeof bytes);
-            (void) !send(fd, bytes, (size_t) random() % sizeof bytes, MSG_NOSIGNAL);
+            (void)!send(fd, bytes, (size_t)random() % sizeof bytes, MSG_NOSIGNAL);
             struct pollfd in = {.fd = fd, .events = POLLIN};
             poll(&in, 1, 20);
             ssize_t got = recv(fd, bytes, sizeof bytes, 0);
             if (got > 0)
-                return 1;  // an answer to a stranger
+                return 1; // an answer to a stranger
             close(fd);
         } else {
             poll(NULL, 0, 5);

@@ -65,8 +65,8 @@ static void every_tenth_datagram_lost_is_counted_to_the_packet(void **state)
 {
     drop_at(*state, "port1", "ingress", "udp length 1008 numgen inc mod 10 == 0");
     int status;
-    json_t *run = mesh_json(
-        *state, &status, 60, "run udp -b 20M --length 1000 -t 2s --from a --to b -4");
+    json_t *run =
+        mesh_json(*state, &status, 60, "run udp -b 20M --length 1000 -t 2s --from a --to b -4");
     double truth = dropped(*state);
     stop_dropping(*state);
     assert_int_equal(status, 0);
@@ -74,9 +74,9 @@ static void every_tenth_datagram_lost_is_counted_to_the_packet(void **state)
     assert_true(truth > 0);
     assert_true(number_at(cell, "packets.lost_network") == truth);
     assert_close(number_at(cell, "loss_ratio"), 0.1, 0.005, "loss ratio");
-    assert_true(number_at(cell, "packets.sent") ==
-                number_at(cell, "packets.received") + number_at(cell, "packets.lost_network") +
-                    number_at(cell, "packets.lost_receiver"));
+    assert_true(number_at(cell, "packets.sent") == number_at(cell, "packets.received") +
+                                                       number_at(cell, "packets.lost_network") +
+                                                       number_at(cell, "packets.lost_receiver"));
     json_decref(run);
 }
 
@@ -124,8 +124,8 @@ static double iperf3_bps(mesh_t *mesh, const char *address, const char *flags)
 {
     task_t *server = mesh_start(mesh, "$LAB exec c iperf3 -s -1 -p 5999 >/dev/null");
     mesh_wait_until(mesh, 10, "$LAB exec c ss -ltn | grep -q ':5999'");
-    struct outcome client = mesh_shell(mesh, 60,
-        "$LAB exec a iperf3 -J -c %s -p 5999 -t 4 -O 1 %s", address, flags);
+    struct outcome client =
+        mesh_shell(mesh, 60, "$LAB exec a iperf3 -J -c %s -p 5999 -t 4 -O 1 %s", address, flags);
     assert_int_equal(client.status, 0);
     struct outcome served = task_wait(&server, 10);
     json_t *document = json_loads(client.out, 0, NULL);
@@ -184,8 +184,7 @@ static void latency_loss_is_that_of_round_trips(void **state)
     stop_dropping(*state);
     json_t *cell = cell_of(run, "latency", "a", "b");
     assert_true(truth > 0);
-    assert_true(
-        number_at(cell, "packets.sent") - number_at(cell, "packets.received") == truth);
+    assert_true(number_at(cell, "packets.sent") - number_at(cell, "packets.received") == truth);
     assert_true(number_at(cell, "rtt_s.p50") > 0 && number_at(cell, "rtt_s.p50") < 0.01);
     json_decref(run);
 }
@@ -200,7 +199,7 @@ static void a_pair_whose_data_port_is_dropped_fails_with_words(void **state)
     json_t *cell = cell_of(run, "udp", "a", "b");
     assert_string_equal(text_at(cell, "state"), "failed");
     assert_true(strlen(text_at(cell, "reason")) > 10);
-    assert_true(number_at(cell, "attempts") == 1);  // a silent handshake is not retried
+    assert_true(number_at(cell, "attempts") == 1); // a silent handshake is not retried
     json_decref(run);
 }
 

@@ -25,7 +25,7 @@ static int take_down(void **state)
 struct example {
     const char *arguments;
     int status;
-    const char *words;   // in standard error; NULL: nothing is asked of it
+    const char *words; // in standard error; NULL: nothing is asked of it
 };
 
 static void check(mesh_t *mesh, const struct example *example)
@@ -119,8 +119,10 @@ static void right_words_exit_0(void **state)
 static void a_controller_that_is_not_there_is_3_and_says_where(void **state)
 {
     struct outcome outcome = mesh_shell(*state, 30,
-        "sed 's|ipc://.*sock|tcp://127.0.0.1:9|' $DIR/controller/state/operator.context >$DIR/dead; "
-        "chmod 600 $DIR/dead; $BIN/meshperf --connect-timeout 500ms --context $DIR/dead agent list");
+        "sed 's|ipc://.*sock|tcp://127.0.0.1:9|' $DIR/controller/state/operator.context "
+        ">$DIR/dead; "
+        "chmod 600 $DIR/dead; $BIN/meshperf --connect-timeout 500ms --context $DIR/dead agent "
+        "list");
     assert_int_equal(outcome.status, 3);
     assert_non_null(strstr(outcome.err, "127.0.0.1:9"));
     assert_string_equal(outcome.out, "");
@@ -131,9 +133,10 @@ static void an_incomplete_run_is_4_or_0_when_that_is_allowed(void **state)
 {
     mesh_t *mesh = *state;
     int status;
-    free(mesh_exec(mesh, "h2", "nft 'add table inet block; add chain inet block in "
-                               "{ type filter hook input priority 0; }; "
-                               "add rule inet block in udp dport 5701 drop'"));
+    free(mesh_exec(mesh, "h2",
+        "nft 'add table inet block; add chain inet block in "
+        "{ type filter hook input priority 0; }; "
+        "add rule inet block in udp dport 5701 drop'"));
     json_t *run = mesh_json(mesh, &status, 60, "run udp -t 200ms --from h1 --to h2");
     assert_int_equal(status, 4);
     json_decref(run);

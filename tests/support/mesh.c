@@ -58,11 +58,11 @@ static task_t *task_new(const char *dir, const char *command)
         setenv("DIR", dir, 1);
         setenv("LAB", MESHPERF_LAB_SCRIPT, 1);
         setenv("BIN", MESHPERF_BIN_DIR, 1);
-        execl("/bin/bash", "bash", "-c", command, (char *) NULL);
+        execl("/bin/bash", "bash", "-c", command, (char *)NULL);
         _exit(127);
     }
     setpgid(self->pid, self->pid);
-    self->pid_fd = (int) syscall(SYS_pidfd_open, self->pid, 0);
+    self->pid_fd = (int)syscall(SYS_pidfd_open, self->pid, 0);
     assert_true(self->pid_fd >= 0);
     return self;
 }
@@ -77,8 +77,8 @@ static char *read_all(FILE *file)
     fseek(file, 0, SEEK_END);
     long size = ftell(file);
     rewind(file);
-    char *text = calloc(1, (size_t) size + 1);
-    size_t got = fread(text, 1, (size_t) size, file);
+    char *text = calloc(1, (size_t)size + 1);
+    size_t got = fread(text, 1, (size_t)size, file);
     text[got] = '\0';
     fclose(file);
     return text;
@@ -275,7 +275,8 @@ json_t *cell_of(json_t *run_document, const char *test, const char *from, const 
 {
     size_t index;
     json_t *cell;
-    json_array_foreach (json_object_get(run_document, "cells"), index, cell) {
+    json_array_foreach(json_object_get(run_document, "cells"), index, cell)
+    {
         if (strcmp(text_at(cell, "test"), test) == 0 && strcmp(text_at(cell, "from"), from) == 0 &&
             strcmp(text_at(cell, "to"), to) == 0)
             return cell;
@@ -310,13 +311,14 @@ size_t count_cells(json_t *run_document, const char *state)
 {
     size_t index, count = 0;
     json_t *cell;
-    json_array_foreach (json_object_get(run_document, "cells"), index, cell)
-        count += !state || strcmp(text_at(cell, "state"), state) == 0;
+    json_array_foreach(json_object_get(run_document, "cells"), index, cell) count +=
+        !state || strcmp(text_at(cell, "state"), state) == 0;
     return count;
 }
 
 void assert_close(double value, double truth, double tolerance, const char *what)
 {
     if (!(fabs(value - truth) <= tolerance * fabs(truth)))
-        fail_msg("%s: %g, but the truth is %g (tolerance %g %%)", what, value, truth, tolerance * 100);
+        fail_msg(
+            "%s: %g, but the truth is %g (tolerance %g %%)", what, value, truth, tolerance * 100);
 }

@@ -13,18 +13,19 @@
 
 typedef struct mesh mesh_t;
 
-// `topology` is the text of a topology file (deploy/lab/README.md). `flags` for `lab up`, may be "".
+// `topology` is the text of a topology file (deploy/lab/README.md). `flags` for `lab up`, may be
+// "".
 mesh_t *mesh_up(const char *topology, const char *flags);
 void mesh_down(mesh_t **self_p);
-const char *mesh_dir(const mesh_t *self);      // the mesh's directory: logs, state, context
+const char *mesh_dir(const mesh_t *self); // the mesh's directory: logs, state, context
 
 // `count` equal hosts h1..hN in one subnet, unshaped. The caller frees the text.
 char *mesh_topology_plain(unsigned count);
 
 struct outcome {
-    int status;        // exit status; 128 + n for a signal; -1 when the deadline passed
-    char *out;         // standard output
-    char *err;         // standard error
+    int status; // exit status; 128 + n for a signal; -1 when the deadline passed
+    char *out;  // standard output
+    char *err;  // standard error
 };
 void outcome_release(struct outcome *outcome);
 
@@ -55,12 +56,13 @@ void mesh_wait_until(mesh_t *self, int timeout_s, const char *format, ...)
 
 // ---------------------------------------------------------------------- reading documents
 
-json_t *cell_of(json_t *run, const char *test, const char *from, const char *to);  // borrowed, or fails
+json_t *cell_of(
+    json_t *run, const char *test, const char *from, const char *to); // borrowed, or fails
 // A number at a dotted path ("packets.sent"); fails the test if it is absent.
 double number_at(json_t *object, const char *path);
 bool has_number(json_t *object, const char *path);
 const char *text_at(json_t *object, const char *path);
-size_t count_cells(json_t *run, const char *state);   // in this state; NULL: all
+size_t count_cells(json_t *run, const char *state); // in this state; NULL: all
 
 // |value - truth| <= tolerance * truth, else the test fails with both numbers.
 void assert_close(double value, double truth, double tolerance, const char *what);

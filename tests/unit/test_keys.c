@@ -134,7 +134,8 @@ static void a_token_with_any_other_letter_is_refused(void **state)
 
 static void a_context_is_written_and_read_back(void **state)
 {
-    struct operator_context context = {.name = "ci", .endpoint = "ipc:///run/x/operator.sock"}, back;
+    struct operator_context context = {.name = "ci", .endpoint = "ipc:///run/x/operator.sock"},
+                            back;
     struct identity controller;
     char text[OPERATOR_CONTEXT_TEXT_SIZE];
     const char *path = in(state, "context");

@@ -32,7 +32,8 @@ static int set_name(void *target, const char *word, const struct option_source *
     return 0;
 }
 
-static int set_quiet(void *target, const char *word, const struct option_source *source, char *error)
+static int set_quiet(
+    void *target, const char *word, const struct option_source *source, char *error)
 {
     (void)source;
     (void)error;
@@ -52,7 +53,8 @@ static int add(void *target, const char *word, const struct option_source *sourc
     return 0;
 }
 
-static int set_peers(void *target, const char *word, const struct option_source *source, char *error)
+static int set_peers(
+    void *target, const char *word, const struct option_source *source, char *error)
 {
     (void)source;
     (void)error;

@@ -49,9 +49,9 @@ static void every_documented_form_selects(void **state)
 static void a_bad_word_is_quoted_whole(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", ",", "zone=a,", ",zone=a", "zone==a", "=a", "zone=",
-        "!=a", "zone!=", "10.1.0.0/33", "10.1/16", "10.1.0.0/", "fd00::/129", "a b", "-x", "a*b",
-        "zone=a b", "/8", "x/y"};
+    static const char *const bad[] = {"", ",", "zone=a,", ",zone=a", "zone==a", "=a",
+        "zone=", "!=a", "zone!=", "10.1.0.0/33", "10.1/16", "10.1.0.0/", "fd00::/129", "a b", "-x",
+        "a*b", "zone=a b", "/8", "x/y"};
     char error[256];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char quoted[64];

@@ -59,8 +59,7 @@ static void every_bit_and_byte_counts(void **state)
         proof[bit / 8] ^= 1 << bit % 8;
         assert_false(ticket_check_open(&p.keys, open, sizeof open, nonce));
         assert_false(ticket_check_answer(&p.keys, answer, sizeof answer, 0, p.nonce_c, nonce));
-        assert_false(
-            ticket_check_proof(&p.keys, proof, sizeof proof, 0, p.nonce_c, p.nonce_l));
+        assert_false(ticket_check_proof(&p.keys, proof, sizeof proof, 0, p.nonce_c, p.nonce_l));
         open[bit / 8] ^= 1 << bit % 8;
         answer[bit / 8] ^= 1 << bit % 8;
         proof[bit / 8] ^= 1 << bit % 8;

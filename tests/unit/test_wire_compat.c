@@ -1,7 +1,7 @@
 // An agent or controller of an earlier build speaks the same protocol: what it was able to say is
-// still understood. data/wire/schema.txt has every field as it was, golden.txt one packed message of
-// each kind. MESHPERF_GOLDEN=write adds what is new to both; a line that has to be changed or taken
-// away is a break of the protocol.
+// still understood. data/wire/schema.txt has every field as it was, golden.txt one packed message
+// of each kind. MESHPERF_GOLDEN=write adds what is new to both; a line that has to be changed or
+// taken away is a break of the protocol.
 
 #include "meshtest.h"
 
@@ -31,7 +31,8 @@ static void print_type(const ProtobufCMessageDescriptor *type, void *stream)
         fprintf(stream, "%s.%s %u %s type %d", type->short_name, field->name, field->id,
             labels[field->label], field->type);
         if (field->type == PROTOBUF_C_TYPE_MESSAGE)
-            fprintf(stream, " %s", ((const ProtobufCMessageDescriptor *)field->descriptor)->short_name);
+            fprintf(
+                stream, " %s", ((const ProtobufCMessageDescriptor *)field->descriptor)->short_name);
         fputc('\n', stream);
         if (field->type == PROTOBUF_C_TYPE_ENUM) {
             const ProtobufCEnumDescriptor *values = field->descriptor;

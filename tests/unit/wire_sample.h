@@ -12,7 +12,6 @@ Mp__Envelope *wire_sample(Mp__Envelope__BodyCase body);
 void wire_sample_free(Mp__Envelope **envelope_p);
 
 // Calls `visit` once for each message type that can be reached from Envelope.
-void wire_each_type(
-    void (*visit)(const ProtobufCMessageDescriptor *type, void *ctx), void *ctx);
+void wire_each_type(void (*visit)(const ProtobufCMessageDescriptor *type, void *ctx), void *ctx);
 
 #endif
