@@ -2,6 +2,7 @@
 // nothing grows without bound, no answer is longer than its question, and a run goes on beside it.
 
 #include <arpa/inet.h>
+#include <czmq.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "identity.h"
 #include "mesh.h"
 #include "meshtest.h"
 
@@ -213,6 +215,66 @@ static void two_thousand_idle_connections_disturb_nobody(void **state)
     beside(*state, idle_connections, "controller", 120000);
 }
 
+// --------------------------------------------------------------- from the holder of a token
+
+static struct join_token leaked;
+
+// Frames of one message that never ends, as fast as they are taken.
+static int endless_message(int64_t deadline)
+{
+    zsys_init();
+    zsock_t *socket = zsock_new(ZMQ_DEALER);
+    char controller[IDENTITY_Z85_SIZE], public_key[IDENTITY_Z85_SIZE], secret[IDENTITY_Z85_SIZE];
+    identity_z85(leaked.controller_key, controller);
+    identity_z85(leaked.key.public_key, public_key);
+    identity_z85(leaked.key.secret_key, secret);
+    zsock_set_curve_serverkey(socket, controller);
+    zsock_set_curve_publickey(socket, public_key);
+    zsock_set_curve_secretkey(socket, secret);
+    zsock_set_linger(socket, 0);
+    if (zsock_connect(socket, "%s", leaked.endpoint) != 0)
+        return 1;
+    static uint8_t frame[200000];
+    unsigned frames = 0;
+    while (clock_mono_ns() < deadline) {
+        if (zmq_send(zsock_resolve(socket), frame, sizeof frame, ZMQ_SNDMORE | ZMQ_DONTWAIT) > 0)
+            frames++;
+        else
+            poll(NULL, 0, 1);
+    }
+    return frames > 100 ? 0 : 1;
+}
+
+// As deploy/systemd runs it: under a cap, and started again when it ends.
+static void an_endless_message_from_a_token_costs_at_most_a_restart(void **state)
+{
+    mesh_t *mesh = *state;
+    struct outcome token = mesh_shell(mesh, 20,
+        "$LAB exec ctl sh -c 'prlimit --as=400000000 --pid $(cat $DIR/controller/pid)' && "
+        "$LAB meshperf token create");
+    assert_int_equal(token.status, 0);
+    token.out[strcspn(token.out, "\n")] = '\0';
+    assert_int_equal(join_token_read(token.out, &leaked), 0);
+    outcome_release(&token);
+    struct outcome started = mesh_meshperf(mesh, 20, "run udp -t 2s --detach");
+    assert_int_equal(started.status, 0);
+    outcome_release(&started);
+    stranger_done(stranger(mesh, endless_message, 4));
+    struct outcome alive = mesh_shell(mesh, 40,
+        "$LAB exec ctl sh -c 'kill -0 $(cat $DIR/controller/pid)' 2>/dev/null || "
+        "{ echo restarted; $LAB controller; }");
+    printf("# the controller %s\n", *alive.out ? "was started again" : "lived on");
+    assert_int_equal(alive.status, 0);
+    outcome_release(&alive);
+    struct outcome watched = mesh_meshperf(mesh, 120, "-o json watch last");
+    assert_int_equal(watched.status, 0);
+    json_t *run = json_loads(watched.out, 0, NULL);
+    assert_non_null(run);
+    assert_int_equal(count_cells(run, "ok"), 6);
+    json_decref(run);
+    outcome_release(&watched);
+}
+
 // ----------------------------------------------------------------------- at the data port
 
 // Datagrams of every length, random or with the beginnings of ours; whatever comes back must not be
@@ -287,6 +349,7 @@ int main(void)
         cmocka_unit_test(half_greetings_and_slow_loris_disturb_nobody),
         cmocka_unit_test(an_endless_multipart_disturbs_nobody),
         cmocka_unit_test(two_thousand_idle_connections_disturb_nobody),
+        cmocka_unit_test(an_endless_message_from_a_token_costs_at_most_a_restart),
         cmocka_unit_test(random_datagrams_at_the_data_port_get_no_answer_and_disturb_nobody),
         cmocka_unit_test(strangers_connections_at_the_data_port_get_no_answer_and_disturb_nobody),
     };
