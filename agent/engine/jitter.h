@@ -4,10 +4,13 @@
 // Delay variation of a stream of datagrams, each with a sending and an arrival time; the two clocks
 // need no common zero. Pure arithmetic.
 //
-//   D        = (arrival - arrival') - (sending - sending') of consecutive arrivals (RFC
-//   3550, 6.4.1) jitter   = mean |D|;   RFC 3550's J = J + (|D| - J) / 16 is kept apart IPDV     =
-//   D for numbers i-1 and i that both arrived, in order (RFC 5481) PDV      = delay - smallest
-//   delay (RFC 5481)
+//   D = (arrival - arrival') - (sending - sending') of consecutive arrivals (RFC 3550, 6.4.1)
+//
+//   jitter: mean |D|. RFC 3550's filter J = J + (|D| - J) / 16 is kept apart.
+//
+//   IPDV: D for numbers i-1 and i that both arrived, in order (RFC 5481).
+//
+//   PDV: delay - smallest delay (RFC 5481).
 
 #include <stdint.h>
 

@@ -1,0 +1,172 @@
+// Delay variation and pacing by arithmetic.
+
+#include "meshtest.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "clock.h"
+#include "jitter.h"
+#include "pacer.h"
+
+#define PACKETS 100000
+#define GAP_NS (10 * NS_PER_MS) // over six times the delays' spread: nothing is reordered
+
+static double uniform(unsigned *seed)
+{
+    return (rand_r(seed) + 0.5) / (RAND_MAX + 1.0);
+}
+
+// Box and Muller.
+static double normal(unsigned *seed)
+{
+    return sqrt(-2 * log(uniform(seed))) * cos(2 * M_PI * uniform(seed));
+}
+
+// A foreign clock: nothing may depend on the zero.
+static jitter_t *stream(double (*delay_s)(unsigned *seed, int i), unsigned seed)
+{
+    jitter_t *jitter = jitter_new();
+    for (int i = 0; i < PACKETS; i++) {
+        int64_t sent = i * GAP_NS;
+        jitter_arrive(
+            jitter, (uint64_t)i, sent, sent - 77 * NS_PER_S + (int64_t)(delay_s(&seed, i) * 1e9));
+    }
+    return jitter;
+}
+
+static double normal_delay(unsigned *seed, int i)
+{
+    (void)i;
+    return 0.010 + 0.001 * normal(seed);
+}
+
+static double uniform_delay(unsigned *seed, int i)
+{
+    (void)i;
+    return 0.010 + 0.002 * (2 * uniform(seed) - 1);
+}
+
+static double constant_delay(unsigned *seed, int i)
+{
+    (void)seed;
+    (void)i;
+    return 0.010;
+}
+
+static double two_delays(unsigned *seed, int i)
+{
+    (void)seed;
+    return i % 2 ? 0.010 : 0.013;
+}
+
+static void independent_delays_read_as_theory_says(void **state)
+{
+    (void)state;
+    jitter_t *jitter = stream(normal_delay, 5);
+    // E|X - X'| = 2 sigma / sqrt(pi) for normal, 2a/3 for uniform delays of half width a.
+    assert_true(fabs(jitter_mean_s(jitter) / 0.001 - 2 / sqrt(M_PI)) < 0.01);
+    // The filtered one scatters: within four of its relative deviations of 17 %.
+    assert_true(fabs(jitter_rfc3550_s(jitter) / 0.001128 - 1) < 0.7);
+    jitter_destroy(&jitter);
+    jitter = stream(uniform_delay, 6);
+    assert_true(fabs(jitter_mean_s(jitter) / 0.002 - 2.0 / 3) < 0.007);
+    struct probe_distribution pdv;
+    jitter_pdv(jitter, &pdv);
+    assert_true(fabs(pdv.p50_s - 0.002) < 0.0001 && fabs(pdv.max_s - 0.004) < 0.0001);
+    jitter_destroy(&jitter);
+}
+
+static void steady_and_alternating_delays_are_exact(void **state)
+{
+    (void)state;
+    struct probe_distribution pdv, ipdv;
+    jitter_t *jitter = stream(constant_delay, 1);
+    jitter_pdv(jitter, &pdv);
+    assert_true(jitter_mean_s(jitter) == 0 && jitter_rfc3550_s(jitter) == 0 && pdv.max_s == 0);
+    jitter_destroy(&jitter);
+    jitter = stream(two_delays, 1);
+    jitter_pdv(jitter, &pdv);
+    jitter_ipdv(jitter, &ipdv);
+    assert_true(fabs(jitter_mean_s(jitter) - 0.003) < 1e-9);
+    assert_true(fabs(jitter_rfc3550_s(jitter) - 0.003) < 1e-6);
+    assert_true(fabs(pdv.max_s - 0.003) < 3e-5);
+    assert_int_equal(ipdv.count, PACKETS - 1);
+    jitter_destroy(&jitter);
+}
+
+static void one_arrival_has_no_jitter(void **state)
+{
+    (void)state;
+    jitter_t *jitter = jitter_new();
+    assert_true(isnan(jitter_mean_s(jitter)));
+    jitter_arrive(jitter, 0, 0, 5);
+    assert_true(isnan(jitter_mean_s(jitter)) && isnan(jitter_rfc3550_s(jitter)));
+    jitter_destroy(&jitter);
+}
+
+static void gaps_in_the_numbers_are_in_no_ipdv(void **state)
+{
+    (void)state;
+    jitter_t *jitter = jitter_new();
+    static const uint64_t numbers[] = {0, 1, 3, 4, 2, 5};
+    for (int i = 0; i < 6; i++)
+        jitter_arrive(
+            jitter, numbers[i], (int64_t)numbers[i] * GAP_NS, (i + 1) * GAP_NS + i * NS_PER_MS);
+    struct probe_distribution ipdv;
+    jitter_ipdv(jitter, &ipdv);
+    assert_int_equal(ipdv.count, 2); // 0-1 and 3-4
+    jitter_destroy(&jitter);
+}
+
+static void departures_keep_the_rate_over_any_time(void **state)
+{
+    (void)state;
+    static const double rates[] = {1e6, 33.3e6, 123456789, 10e9};
+    for (size_t r = 0; r < sizeof rates / sizeof *rates; r++) {
+        struct pacer pacer;
+        int64_t now = 1234567;
+        uint64_t departed = 0;
+        pacer_start(&pacer, now, 1250, rates[r]);
+        int64_t start = now;
+        unsigned seed = 3;
+        while (now < start + NS_PER_S) {
+            unsigned ready = pacer_ready(&pacer, now, 64);
+            pacer_departed(&pacer, ready);
+            departed += ready;
+            if (ready < 64)
+                now += 20000 + rand_r(&seed) % 100000; // a thread that wakes when it can
+        }
+        double due = rates[r] / 8 / 1250 * (double)(now - start) / 1e9;
+        if (fabs((double)departed - due) > 0.0005 * due + 130e-6 * rates[r] / 1e4 + 2)
+            fail_msg(
+                "%g bit/s: %llu departed, %g due", rates[r], (unsigned long long)departed, due);
+    }
+}
+
+static void a_sender_that_overslept_does_not_burst_without_bound(void **state)
+{
+    (void)state;
+    struct pacer pacer;
+    pacer_start(&pacer, 0, 1250, 10e6); // 1,000 a second
+    assert_int_equal(pacer_ready(&pacer, 0, 1000000), 1);
+    pacer_departed(&pacer, 1);
+    unsigned owed = pacer_ready(&pacer, 10 * NS_PER_S, 1000000);
+    assert_true(owed >= 1 && owed <= pacer.burst_ns / NS_PER_MS + 1);
+    pacer_departed(&pacer, owed);
+    assert_int_equal(pacer_ready(&pacer, 10 * NS_PER_S, 1000000), 0);
+    assert_true(pacer_due(&pacer) > 10 * NS_PER_S);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(independent_delays_read_as_theory_says),
+        cmocka_unit_test(steady_and_alternating_delays_are_exact),
+        cmocka_unit_test(one_arrival_has_no_jitter),
+        cmocka_unit_test(gaps_in_the_numbers_are_in_no_ipdv),
+        cmocka_unit_test(departures_keep_the_rate_over_any_time),
+        cmocka_unit_test(a_sender_that_overslept_does_not_burst_without_bound),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
