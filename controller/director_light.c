@@ -34,6 +34,16 @@ bool batch_has(const struct batch *self, uint32_t agent_id)
 
 // ------------------------------------------------------------------------------------------- life
 
+// The outcome is not used, and its agent need not keep it.
+static void doubt_drop(struct batch *self, uint32_t entry)
+{
+    struct light_entry *it = &self->entries[entry];
+    if (it->doubtful)
+        mp__cell__free_unpacked(it->doubtful, NULL);
+    it->doubtful = NULL;
+    receipt_settle(self->run->director, &it->receipt);
+}
+
 static void batch_free(struct batch *self)
 {
     for (uint32_t i = 0; i < self->agent_count; i++) {
@@ -41,6 +51,8 @@ static void batch_free(struct batch *self)
         free(self->agents[i].why);
     }
     free(self->agents);
+    for (uint32_t i = 0; i < self->entry_count; i++)
+        doubt_drop(self, i);
     free(self->entries);
     sodium_memzero(self->secret, sizeof self->secret);
     free(self);
@@ -67,6 +79,7 @@ static void batch_destroy(struct batch **self_p)
     batch_account(self);
     timers_cancel(director->timers, &self->timer);
     timers_cancel(director->timers, &self->send_timer);
+    timers_cancel(director->timers, &self->doubt_timer);
     if (self->from != self->to) {
         scheduler_release(run->scheduler, self->from, self->to);
         if (run->cells[self->entries[0].cell].step == CELL_WAITS)
@@ -104,6 +117,7 @@ static void entry_again(struct batch *self, uint32_t entry, bool lost, const cha
     struct run *run = self->run;
     uint32_t cell = self->entries[entry].cell;
     resolve(self, entry);
+    doubt_drop(self, entry);
     if (run->cells[cell].step != CELL_RUNS)
         return;
     if (!lost && run->cells[cell].attempts > run->options.retries)
@@ -131,9 +145,11 @@ static void batch_end(struct batch *self)
     for (uint32_t i = 0; i < self->entry_count; i++) {
         if (!is_open(self, i))
             continue;
-        snprintf(why, sizeof why, "%s sent no result in time",
-            self->run->names[place_of(self, i)->from]);
-        entry_again(self, i, false, why);
+        bool quiet = self->entries[i].doubtful != NULL;
+        snprintf(why, sizeof why, "%s %s",
+            self->run->names[quiet ? place_of(self, i)->to : place_of(self, i)->from],
+            quiet ? "went away" : "sent no result in time");
+        entry_again(self, i, quiet, why);
     }
     batch_destroy(&self);
 }
@@ -264,6 +280,65 @@ static int by_id(const void *a, const void *b)
         ((const struct light_entry *)a)->id, ((const struct light_entry *)b)->id, ID_SIZE);
 }
 
+static void entry_final(struct batch *self, uint32_t entry, Mp__Cell *cell, struct receipt *receipt)
+{
+    resolve(self, entry);
+    self->run->director->tests_done++;
+    run_cell_final(self->run, cell, receipt, NULL);
+}
+
+// Those whose reflector was heard of since it was asked stand as they are: the path lost the
+// probes. A dead reflector is found out by its lease, and batch_agent_gone takes its entries back.
+static void doubt_turn(void *arg, int64_t now_mono_ns)
+{
+    struct batch *self = arg;
+    bool more = false;
+    (void)now_mono_ns;
+    self->doubt_timer = 0;
+    for (uint32_t i = 0; i < self->entry_count; i++) {
+        struct light_entry *entry = &self->entries[i];
+        if (!entry->doubtful)
+            continue;
+        const struct agent *reflector = run_agent(self->run, place_of(self, i)->to);
+        if (self->run->cells[entry->cell].step != CELL_RUNS) {
+            resolve(self, i);
+            doubt_drop(self, i);
+        } else if (reflector && reflector->seen_mono_ns > entry->asked_mono_ns) {
+            Mp__Cell *cell = entry->doubtful;
+            entry->doubtful = NULL;
+            entry_final(self, i, cell, entry->receipt);
+            doubt_drop(self, i);
+        } else {
+            more = true;
+        }
+    }
+    if (more)
+        self->doubt_timer = timers_after(self->run->director->timers, DOUBT_NS, doubt_turn, self);
+    else
+        batch_settle(self);
+}
+
+// Lost probes are the path's loss only if the reflector lived on to answer them.
+static void doubt(struct batch *self, uint32_t number, Mp__Cell *cell, struct receipt *receipt)
+{
+    director_t *director = self->run->director;
+    struct light_entry *entry = &self->entries[number];
+    const struct host *host = self->run->hosts[place_of(self, number)->to];
+    Mp__Ping ping = MP__PING__INIT;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    entry->doubtful = cell;
+    entry->receipt = receipt;
+    receipt->cells++;
+    entry->asked_mono_ns = clock_mono(director->clock);
+    envelope.body_case = MP__ENVELOPE__BODY_PING;
+    envelope.ping = &ping;
+    // Unsent, its next heartbeat says as much a little later.
+    if (host)
+        (void)director->ops.send(director->ops.ctx, host->agent_id, &envelope);
+    if (!self->doubt_timer)
+        self->doubt_timer = timers_after(director->timers, DOUBT_NS, doubt_turn, self);
+}
+
 static void outcome_cell(struct batch *self, const Mp__LightOutcome *outcome,
     const Mp__LightResult *result, struct light_entry *entry, struct receipt *receipt)
 {
@@ -285,9 +360,10 @@ static void outcome_cell(struct batch *self, const Mp__LightOutcome *outcome,
     cell->has_started_wall_ns = true;
     cell->started_wall_ns = self->started_wall_ns;
     merge_light(outcome, result->stamps, cell);
-    resolve(self, number);
-    run->director->tests_done++;
-    run_cell_final(run, cell, receipt, NULL);
+    if (outcome->has_sent && outcome->has_received && outcome->received < outcome->sent)
+        doubt(self, number, cell, receipt);
+    else
+        entry_final(self, number, cell, receipt);
 }
 
 // False if this agent's part was not asked for.
@@ -301,7 +377,7 @@ bool batch_result(struct batch *self, uint32_t agent_id, const Mp__LightResult *
         struct light_entry key, *entry;
         memcpy(key.id, result->outcomes[i]->test_id.data, ID_SIZE);
         entry = bsearch(&key, self->entries, self->entry_count, sizeof key, by_id);
-        if (entry && !entry->resolved &&
+        if (entry && !entry->resolved && !entry->doubtful &&
             place_of(self, (uint32_t)(entry - self->entries))->from == agent->index)
             outcome_cell(self, result->outcomes[i], result, entry, receipt);
     }
@@ -309,7 +385,7 @@ bool batch_result(struct batch *self, uint32_t agent_id, const Mp__LightResult *
     if (++agent->parts_seen >= result->parts) {
         agent->done = true;
         for (uint32_t i = 0; i < agent->probed; i++)
-            if (is_open(self, agent->peers[i]))
+            if (is_open(self, agent->peers[i]) && !self->entries[agent->peers[i]].doubtful)
                 entry_again(self, agent->peers[i], false, "its prober left it out of its results");
     }
     batch_settle(self);

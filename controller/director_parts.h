@@ -40,6 +40,7 @@
 #define SAVE_AGAIN_NS (3 * NS_PER_S)
 #define LINGER_NS (15 * NS_PER_S)
 #define GATHER_NS (3 * NS_PER_S) // a resumed light phase waits so long for its agents
+#define DOUBT_NS (20 * NS_PER_MS) // between two looks for a sign of life
 #define SEND_AGAIN_NS (20 * NS_PER_MS)
 #define REQUEUES_MAX 20 // a cell whose agents keep going away
 #define HOLD_PART 50    // of a test's time: ends that are due are awaited so long
@@ -160,6 +161,10 @@ struct light_entry {
     uint8_t id[ID_SIZE];
     uint32_t cell;
     bool resolved;
+    // Probes were lost: whether the reflector still lives decides what that means.
+    Mp__Cell *doubtful;
+    struct receipt *receipt; // a hold on the result that it came with
+    int64_t asked_mono_ns;   // when the reflector was asked for a sign of life
 };
 
 struct light_agent {
@@ -186,7 +191,7 @@ struct batch {
     uint32_t from, to; // scheduled: the pair that it holds; from == to: none
     bool going, ending;
     int64_t since_mono_ns, started_wall_ns;
-    uint64_t timer, send_timer;
+    uint64_t timer, send_timer, doubt_timer;
     void *place; // in run->batches
 };
 

@@ -607,6 +607,25 @@ static void a_lost_agent_in_a_light_phase_leaves_the_others_alone(void **state)
     mesh_free(&mesh);
 }
 
+static void probes_lost_by_a_dying_reflector_are_no_loss_of_the_path(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(4);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    start(mesh, &(struct ask){.kinds = {MP__TEST_KIND__LATENCY}, .count = 1}, run);
+    pass(mesh, 500 * NS_PER_MS);
+    mesh->dead[3] = true; // nobody knows yet: its lease runs for seconds
+    pass(mesh, 5 * NS_PER_S);
+    assert_int_equal(count_cells(mesh, MP__CELL_STATE__OK), 9);
+    lose(mesh, 3);
+    pass(mesh, 40 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(count_cells(mesh, MP__CELL_STATE__OK), 9);
+    assert_int_equal(count_cells(mesh, MP__CELL_STATE__LOST), 3);
+    assert_all_reports_done(mesh);
+    mesh_free(&mesh);
+}
+
 static void a_removed_agents_cells_are_lost_at_once(void **state)
 {
     (void)state;
@@ -967,6 +986,7 @@ int main(void)
         cmocka_unit_test(a_lost_agents_cells_are_lost_after_30_s_and_all_others_ok),
         cmocka_unit_test(an_agent_that_comes_back_in_time_costs_no_attempt),
         cmocka_unit_test(a_lost_agent_in_a_light_phase_leaves_the_others_alone),
+        cmocka_unit_test(probes_lost_by_a_dying_reflector_are_no_loss_of_the_path),
         cmocka_unit_test(a_removed_agents_cells_are_lost_at_once),
         cmocka_unit_test(a_drained_agents_remaining_cells_are_skipped),
         cmocka_unit_test(a_failure_is_tried_again_once_and_then_said),
