@@ -25,7 +25,8 @@ struct loop {
     struct pacer pacer;
     int64_t load_begin_ns, window_begin_ns, window_end_ns, ramp_ns;
     double rate_bps;
-    uint64_t number, omitted, drops_seen, blocked_before;
+    int64_t blocked_ns, blocked_before_ns;
+    uint64_t number, omitted, drops_seen;
     unsigned stream;
     bool ramping;
     uint8_t headers[BATCH][UDP_HEADER];
@@ -115,7 +116,10 @@ static void wait_room(struct loop *loop, int fd)
     struct pollfd polled = {.fd = fd, .events = POLLOUT};
     int64_t before = clock_mono_ns();
     poll(&polled, 1, 20);
-    loop->sender->blocked_ns += clock_mono_ns() - before;
+    int64_t waited = clock_mono_ns() - before;
+    loop->blocked_ns += waited;
+    if (before >= loop->window_begin_ns)
+        loop->sender->blocked_ns += waited;
 }
 
 static bool shrink(struct loop *loop, int fd)
@@ -201,9 +205,9 @@ static void adapt_flood(struct loop *loop, int64_t now)
     loop->ramp_ns = now + RAMP_NS;
     uint64_t drops = atomic_load(&sender->link.drops_receiver) + sender->lost_sender;
     bool lossy = drops > loop->drops_seen;
-    bool blocked = (uint64_t)sender->blocked_ns > loop->blocked_before + RAMP_NS / 2;
+    bool blocked = loop->blocked_ns > loop->blocked_before_ns + RAMP_NS / 2;
     loop->drops_seen = drops;
-    loop->blocked_before = (uint64_t)sender->blocked_ns;
+    loop->blocked_before_ns = loop->blocked_ns;
     // A sender that is behind its own pace cannot go faster either.
     bool behind = now - pacer_due(&loop->pacer) > loop->pacer.burst_ns / 2;
     if (lossy || blocked)
