@@ -8,12 +8,10 @@
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "daemon.h"
 #include "errors.h"
 #include "log.h"
 #include "session.h"
@@ -23,53 +21,12 @@ enum { EXIT_CONFIGURATION = 2, EXIT_REFUSED = 3, EXIT_BUG = 70 };
 
 extern char **environ;
 
-// The protocol of sd_notify(3): a datagram to the socket that the service manager names.
-static void notify(const char *state)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (!path || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof address.sun_path)
-        return;
-    memcpy(address.sun_path, path, strlen(path));
-    if (path[0] == '@')
-        address.sun_path[0] = 0;
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address, size) < 0)
-        log_warn("the service manager cannot be told \"%s\": %s", state, strerror(errno));
-    close(fd);
-}
-
 static void registered(void *ctx, const char *name)
 {
     (void)ctx;
     printf("ready %s\n", name);
     fflush(stdout);
-    notify("READY=1");
-}
-
-static void raise_file_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
-        log_warn("the limit of open files cannot be raised: %s", strerror(errno));
-}
-
-// Blocked before any thread starts, so that all of them inherit that and the descriptor gets them.
-static int signals_open(void)
-{
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigprocmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    return signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    daemon_notify("READY=1");
 }
 
 static int run(session_t *session, int signal_fd)
@@ -88,7 +45,7 @@ static int run(session_t *session, int signal_fd)
         }
         if (read(signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
             log_info("asked to stop (signal %u)", info.ssi_signo);
-            notify("STOPPING=1");
+            daemon_notify("STOPPING=1");
             session_goodbye(session);
             return 0;
         }
@@ -193,8 +150,8 @@ int main(int argc, char **argv)
         return fflush(stdout) == 0 ? 0 : EXIT_BUG;
     }
     log_setup("meshperf-agent", settings.log_level, settings.log_format);
-    raise_file_limit();
-    int signal_fd = signals_open();
+    (void)daemon_raise_file_limit();
+    int signal_fd = daemon_signals();
     if (signal_fd < 0) {
         log_error("signals cannot be received: %s", strerror(errno));
         return EXIT_BUG;
