@@ -192,46 +192,26 @@ static void loop(struct udp_test *test)
 
 // ---------------------------------------------------------------------------------- set-up
 
-static int set_options(int fd, void *ctx)
+// Best effort: a buffer that is not granted shows in the result.
+static int set_options(int fd, unsigned stream, const struct probe_order *order)
 {
-    return probe_socket_options(fd, ((struct udp_test *)ctx)->order);
-}
-
-static bool connect_streams(struct udp_test *test)
-{
-    const struct probe_order *order = test->order;
-    struct dataport_target target = {.protocol = DATAPORT_UDP,
-        .local_address = order->local_address,
-        .peer_address = order->peer_address,
-        .peer_port = order->peer_port,
-        .prepare = set_options,
-        .ctx = test,
-        .deadline_mono_ns = clock_mono_ns() + PROBE_HANDSHAKE_NS,
-        .stop_fd = test->hooks->stop_fd};
-    for (unsigned i = 0; i < test->streams; i++) {
-        int fd = dataport_connect(&target, &order->keys, (uint8_t)i);
-        if (fd < 0) {
-            probe_setup_failed(test->report, order, fd);
-            return false;
-        }
-        test->fds[i] = fd;
-    }
-    return true;
+    (void)stream;
+    (void)probe_socket_options(fd, order);
+    return 0;
 }
 
 static bool open_streams(struct udp_test *test, dataport_t *port)
 {
-    bool complete;
-    test->streams = test->order->spec.parallel;
     test->direction = test->order->connects ? 0 : 1;
-    if (test->order->connects)
-        return connect_streams(test);
-    test->admission = probe_admit(test->order, port, DATAPORT_UDP, test->hooks, test->streams,
-        test->fds, &complete, test->report);
-    for (unsigned i = 0; i < test->streams; i++)
-        if (test->fds[i] >= 0)
-            (void)probe_socket_options(test->fds[i], test->order);
-    return complete;
+    test->open = (struct probe_streams){.order = test->order,
+        .hooks = test->hooks,
+        .port = port,
+        .report = test->report,
+        .protocol = DATAPORT_UDP,
+        .count = test->streams,
+        .fds = test->fds,
+        .prepare = set_options};
+    return probe_streams_open(&test->open);
 }
 
 static void begin(struct udp_test *test, int64_t now)
@@ -270,12 +250,9 @@ static void report(struct udp_test *test)
         test->receiver ? "recvmmsg" : "");
 }
 
-static void release(struct udp_test *test, dataport_t *port)
+static void release(struct udp_test *test)
 {
-    for (unsigned i = 0; i < UDP_STREAMS_MAX; i++)
-        if (test->fds[i] >= 0)
-            close(test->fds[i]);
-    dataport_dismiss(port, &test->admission);
+    probe_streams_close(&test->open);
     if (test->receiver)
         udp_receiver_release(test->receiver);
     free(test->receiver);
@@ -290,7 +267,11 @@ static void run(const struct probe_order *order, dataport_t *port, const struct 
     struct udp_test *test = calloc(1, sizeof *test);
     if (!test)
         abort();
-    *test = (struct udp_test){.order = order, .hooks = hooks, .report = out, .cpu = cpu_new()};
+    *test = (struct udp_test){.order = order,
+        .hooks = hooks,
+        .report = out,
+        .streams = order->spec.parallel,
+        .cpu = cpu_new()};
     for (unsigned i = 0; i < UDP_STREAMS_MAX; i++)
         test->fds[i] = -1;
     if (open_streams(test, port)) {
@@ -305,7 +286,7 @@ static void run(const struct probe_order *order, dataport_t *port, const struct 
         if (!test->failed)
             out->outcome = PROBE_OK;
     }
-    release(test, port);
+    release(test);
 }
 
 static bool supported(char *reason)

@@ -19,6 +19,7 @@
 #include "cpu.h"
 #include "jitter.h"
 #include "probe.h"
+#include "probe_setup.h"
 #include "seqtrack.h"
 
 #define UDP_HEADER 32
@@ -83,7 +84,7 @@ struct udp_test {
     const struct probe_order *order;
     const struct probe_hooks *hooks;
     struct probe_report *report;
-    admission_t *admission; // held while its sockets are open; NULL at the connecting end
+    struct probe_streams open;
     int fds[UDP_STREAMS_MAX];
     unsigned streams;
     unsigned direction;
