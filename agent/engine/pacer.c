@@ -13,9 +13,14 @@ void pacer_start(struct pacer *pacer, int64_t now_ns, double bytes_per_packet, d
         pacer->burst_ns = (int64_t)(pacer->gap_ns * 4);
 }
 
+int64_t pacer_due_ahead(const struct pacer *pacer, unsigned ahead)
+{
+    return pacer->start_ns + llround((double)(pacer->departed + ahead) * pacer->gap_ns);
+}
+
 int64_t pacer_due(const struct pacer *pacer)
 {
-    return pacer->start_ns + llround((double)pacer->departed * pacer->gap_ns);
+    return pacer_due_ahead(pacer, 0);
 }
 
 unsigned pacer_ready(struct pacer *pacer, int64_t now_ns, unsigned most)

@@ -17,6 +17,8 @@ struct pacer {
 void pacer_start(struct pacer *pacer, int64_t now_ns, double bytes_per_packet, double rate_bps);
 // When the next departure is due.
 int64_t pacer_due(const struct pacer *pacer);
+// The same for the one `ahead` places later.
+int64_t pacer_due_ahead(const struct pacer *pacer, unsigned ahead);
 // How many are due by now (at most `most`), after forgiving what is too late.
 unsigned pacer_ready(struct pacer *pacer, int64_t now_ns, unsigned most);
 void pacer_departed(struct pacer *pacer, unsigned count);

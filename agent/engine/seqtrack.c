@@ -1,5 +1,6 @@
 #include "seqtrack.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +9,7 @@
 #define WORDS (WINDOW / 64)
 
 // Numbers below `floor` are settled: their gaps are in missing and bursts. The bitmap covers
-// [floor, floor + WINDOW) as a ring. Counting begins at 0; finish() cuts to the range.
+// [floor, floor + WINDOW) as a ring. Counting begins at 0.
 struct seqtrack {
     uint64_t floor;
     uint64_t next; // one above the highest seen
@@ -61,17 +62,27 @@ static void settle_one(seqtrack_t *self)
     self->floor++;
 }
 
-// Settles everything below `floor`. Far jumps beyond the window need no bit by bit walk.
+static void settle_gap(seqtrack_t *self, uint64_t numbers)
+{
+    self->missing += numbers;
+    self->burst += numbers;
+    self->floor += numbers;
+}
+
+// Settles everything below `floor`. Empty words go at once and beyond the window nothing is walked,
+// so that a peer whose numbers jump costs little.
 static void settle(seqtrack_t *self, uint64_t floor)
 {
-    uint64_t steps = 0;
-    while (self->floor < floor && steps++ < WINDOW)
-        settle_one(self);
-    if (self->floor < floor) {
-        self->missing += floor - self->floor;
-        self->burst += floor - self->floor;
-        self->floor = floor;
+    uint64_t walked_to = self->floor + WINDOW;
+    while (self->floor < floor && self->floor < walked_to) {
+        uint64_t at = self->floor & (WINDOW - 1);
+        if (at % 64 == 0 && floor - self->floor >= 64 && self->words[at / 64] == 0)
+            settle_gap(self, 64);
+        else
+            settle_one(self);
     }
+    if (self->floor < floor)
+        settle_gap(self, floor - self->floor);
 }
 
 enum seqtrack_arrival seqtrack_arrive(seqtrack_t *self, uint64_t number)
@@ -109,13 +120,13 @@ uint64_t seqtrack_end(const seqtrack_t *self)
     return self->next;
 }
 
-void seqtrack_finish(
-    seqtrack_t *self, uint64_t first, uint64_t end, struct seqtrack_summary *summary)
+void seqtrack_finish(seqtrack_t *self, uint64_t end, struct seqtrack_summary *summary)
 {
+    assert(end >= self->next);
     settle(self, end);
     end_burst(self);
     *summary = (struct seqtrack_summary){
-        .distinct = end - first - self->missing,
+        .distinct = self->distinct,
         .duplicate = self->duplicate,
         .late = self->late,
         .reordered = self->reordered,

@@ -23,10 +23,9 @@ struct seqtrack_summary {
     uint64_t distinct, duplicate, late, reordered, reorder_extent;
     uint64_t missing, bursts, burst_longest;
 };
-// What is known of numbers [first, end): gaps that left the window were settled as they left.
-// No number at or above `end` may have arrived: see seqtrack_end. Call when the range is complete.
-void seqtrack_finish(
-    seqtrack_t *self, uint64_t first, uint64_t end, struct seqtrack_summary *summary);
+// What is known of numbers [0, end): distinct + missing = end. What was late counts as missing.
+// `end` must be seqtrack_end at least. Call once, when nothing more is awaited.
+void seqtrack_finish(seqtrack_t *self, uint64_t end, struct seqtrack_summary *summary);
 uint64_t seqtrack_distinct(const seqtrack_t *self);
 uint64_t seqtrack_end(const seqtrack_t *self); // one above the highest number seen
 

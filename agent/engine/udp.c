@@ -65,18 +65,25 @@ static void heard(struct udp_test *test, const uint8_t *bytes, size_t size, int6
         udp_fail(test, true, "the other end gave up");
 }
 
-static bool stamp_of(struct msghdr *header, int64_t *arrived_wall_ns)
+// What the kernel says beside a datagram: true if it stamped its arrival. It names its drops only
+// once there are any.
+static bool beside(struct msghdr *header, int64_t *arrived_wall_ns, uint32_t *drops)
 {
+    bool stamped = false;
+    *drops = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPNS)
-            continue;
-        struct timespec stamp;
-        memcpy(&stamp, CMSG_DATA(c), sizeof stamp);
-        *arrived_wall_ns = stamp.tv_sec * NS_PER_S + stamp.tv_nsec;
-        return true;
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+            memcpy(drops, CMSG_DATA(c), sizeof *drops);
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec stamp;
+            memcpy(&stamp, CMSG_DATA(c), sizeof stamp);
+            *arrived_wall_ns = stamp.tv_sec * NS_PER_S + stamp.tv_nsec;
+            stamped = true;
+        }
     }
-    *arrived_wall_ns = clock_wall_ns();
-    return false;
+    if (!stamped)
+        *arrived_wall_ns = clock_wall_ns();
+    return stamped;
 }
 
 static bool is_load(const struct udp_test *test, const uint8_t *bytes, size_t size)
@@ -86,12 +93,14 @@ static bool is_load(const struct udp_test *test, const uint8_t *bytes, size_t si
 }
 
 static void on_datagram(
-    struct udp_test *test, struct mmsghdr *message, const uint8_t *bytes, int64_t now)
+    struct udp_test *test, unsigned at, struct mmsghdr *message, const uint8_t *bytes, int64_t now)
 {
     size_t size = message->msg_len;
     if (test->receiver && is_load(test, bytes, size)) {
         int64_t arrived;
-        bool kernel = stamp_of(&message->msg_hdr, &arrived);
+        uint32_t drops;
+        bool kernel = beside(&message->msg_hdr, &arrived, &drops);
+        udp_receiver_drops(test, at, bytes, drops);
         udp_receiver_load(test, bytes, size, arrived, kernel, now);
     } else {
         heard(test, bytes, size, now);
@@ -114,10 +123,10 @@ static void drain_errors(int fd)
     }
 }
 
-static void read_socket(struct udp_test *test, int fd)
+static void read_socket(struct udp_test *test, unsigned at)
 {
     uint8_t heads[BATCH][HEAD_BYTES];
-    _Alignas(struct cmsghdr) char controls[BATCH][64];
+    _Alignas(struct cmsghdr) char controls[BATCH][96];
     struct iovec iov[BATCH];
     struct mmsghdr messages[BATCH];
     for (int turn = 0; turn < TURNS_MAX; turn++) {
@@ -128,10 +137,10 @@ static void read_socket(struct udp_test *test, int fd)
                 .msg_control = controls[i],
                 .msg_controllen = sizeof controls[i]};
         }
-        int count = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
+        int count = recvmmsg(test->fds[at], messages, BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
         int64_t now = clock_mono_ns();
         for (int i = 0; i < count && !test->failed; i++)
-            on_datagram(test, &messages[i], heads[i], now);
+            on_datagram(test, at, &messages[i], heads[i], now);
         if (count < BATCH)
             return;
     }
@@ -152,7 +161,7 @@ static void read_sockets(struct udp_test *test, const struct pollfd *polled)
         if (polled[i].revents & POLLERR)
             drain_errors(test->fds[i]);
         if (polled[i].revents)
-            read_socket(test, test->fds[i]);
+            read_socket(test, i);
     }
 }
 

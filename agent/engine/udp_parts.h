@@ -71,7 +71,9 @@ struct udp_receiver {
     int64_t first_arrival_ns, last_arrival_ns, last_sent_ns, last_jitter_arrival_ns, final_ns,
         last_offset_ns;
     uint64_t first_number, last_number, arrivals, bytes, all_bytes, strangers;
-    uint64_t drops_begin, drops_now;
+    uint64_t drops_begin, drops_now; // of all sockets since they exist
+    uint32_t
+        drops_omit[UDP_STREAMS_MAX]; // each socket's when its last datagram before the window came
     bool window_open, final_seen, finished, kernel_stamps;
     struct control final;
     enum control_phase phase;
@@ -108,6 +110,8 @@ void udp_sender_report(struct udp_test *test);
 void *udp_sender_main(void *arg);
 
 void udp_receiver_start(struct udp_test *test, int64_t now);
+// The socket's drops (SO_RXQ_OVFL) when this load datagram of stream's socket `at` was queued.
+void udp_receiver_drops(struct udp_test *test, unsigned at, const uint8_t *header, uint32_t drops);
 void udp_receiver_load(struct udp_test *test, const uint8_t *header, size_t size,
     int64_t arrived_wall_ns, bool kernel, int64_t now);
 void udp_receiver_final(struct udp_test *test, const struct control *message, int64_t now);

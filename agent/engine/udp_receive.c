@@ -17,16 +17,31 @@
 #define AHEAD_NS (10 * NS_PER_S) // an offset may be so far beyond the stated time
 #define NUMBERS_MAX (UINT64_C(1) << 48)
 
+static uint32_t drops_of(int fd)
+{
+    uint32_t memory[SK_MEMINFO_VARS] = {0};
+    socklen_t size = sizeof memory;
+    (void)getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &size);
+    return memory[SK_MEMINFO_DROPS];
+}
+
 static uint64_t socket_drops(const struct udp_test *test)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < test->streams; i++) {
-        uint32_t memory[SK_MEMINFO_VARS] = {0};
-        socklen_t size = sizeof memory;
-        if (getsockopt(test->fds[i], SOL_SOCKET, SO_MEMINFO, memory, &size) == 0)
-            sum += memory[SK_MEMINFO_DROPS];
-    }
+    for (unsigned i = 0; i < test->streams; i++)
+        sum += drops_of(test->fds[i]);
     return sum;
+}
+
+// Those of the window: what the sockets dropped after the last datagram before it. The kernel's
+// count beside a datagram was taken when it was queued, however late it is read.
+static uint64_t window_drops(const struct udp_test *test)
+{
+    const struct udp_receiver *self = test->receiver;
+    uint64_t before = 0;
+    for (unsigned i = 0; i < test->streams; i++)
+        before += self->drops_omit[i];
+    return self->drops_now > before ? self->drops_now - before : 0;
 }
 
 static unsigned slice_room(const struct testspec *spec, int64_t *interval_ns)
@@ -45,6 +60,7 @@ static void grow_buffers(struct udp_test *test)
             setsockopt(test->fds[i], SOL_SOCKET, SO_RCVBUFFORCE, &wanted, sizeof wanted) < 0)
             (void)setsockopt(test->fds[i], SOL_SOCKET, SO_RCVBUF, &plain, sizeof plain);
         (void)setsockopt(test->fds[i], SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+        (void)setsockopt(test->fds[i], SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on);
     }
     if (getsockopt(test->fds[0], SOL_SOCKET, SO_RCVBUF, &granted, &size) == 0)
         test->receiver->receive_buffer = (unsigned)granted;
@@ -85,6 +101,8 @@ void udp_receiver_start(struct udp_test *test, int64_t now)
     self->phase = CONTROL_OMIT;
     grow_buffers(test);
     self->drops_begin = self->drops_now = socket_drops(test);
+    for (unsigned i = 0; i < test->streams; i++)
+        self->drops_omit[i] = drops_of(test->fds[i]);
     say_feedback(test, now);
 }
 
@@ -155,6 +173,12 @@ static bool plausible(const struct udp_test *test, uint64_t number, int64_t offs
     if (offset_ns < 0 || offset_ns > test->order->spec.duration_ns + AHEAD_NS)
         return false;
     return number < (self->final_seen ? self->final.end_sequence : NUMBERS_MAX);
+}
+
+void udp_receiver_drops(struct udp_test *test, unsigned at, const uint8_t *header, uint32_t drops)
+{
+    if (header[2] & UDP_FLAG_OMIT)
+        test->receiver->drops_omit[at] = drops;
 }
 
 void udp_receiver_load(struct udp_test *test, const uint8_t *header, size_t size,
@@ -291,10 +315,10 @@ static void report_counts(struct udp_test *test, struct probe_receive *out)
 {
     struct udp_receiver *self = test->receiver;
     struct seqtrack_summary summary;
-    seqtrack_finish(self->track, 0, self->final.end_sequence, &summary);
+    seqtrack_finish(self->track, self->final.end_sequence, &summary);
     uint64_t expected = self->final.end_sequence - self->final.lost_sender;
     uint64_t missing = expected > summary.distinct ? expected - summary.distinct : 0;
-    uint64_t drops = self->drops_now - self->drops_begin;
+    uint64_t drops = window_drops(test);
     out->packets_expected = expected;
     out->packets_received = summary.distinct;
     out->packets_lost_receiver = drops < missing ? drops : missing;

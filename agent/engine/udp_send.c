@@ -17,6 +17,7 @@
 #define BATCH 32
 #define LENGTH_MAX 65000
 #define RAMP_NS (100 * NS_PER_MS)
+#define OWED_NS (50 * NS_PER_MS) // after the window's end, for what was due before it
 #define FLOOD_START_BPS 50e6
 
 // The state of the sending loop.
@@ -98,9 +99,11 @@ static void fill(struct loop *loop, unsigned slot, int64_t now)
 {
     struct udp_sender *sender = loop->sender;
     uint8_t *header = loop->headers[slot];
-    bool omit = now < loop->window_begin_ns;
+    // By when it was due, so that a late wake-up moves nothing across the window's edge.
+    bool omit = pacer_due_ahead(&loop->pacer, slot) < loop->window_begin_ns;
+    int64_t since = now - loop->window_begin_ns;
     uint64_t number = htobe64(omit ? loop->omitted : loop->number);
-    uint64_t offset = htobe64((uint64_t)(now - loop->window_begin_ns));
+    uint64_t offset = htobe64(since > 0 ? (uint64_t)since : 0);
     header[0] = UDP_LOAD;
     header[1] = (uint8_t)loop->stream;
     header[2] = omit ? UDP_FLAG_OMIT : 0;
@@ -255,6 +258,36 @@ static bool volume_reached(const struct loop *loop)
     return limit && (loop->number + loop->omitted) * loop->sender->length >= limit;
 }
 
+// The time afterwards.
+static int64_t depart(struct loop *loop, unsigned count, int64_t now)
+{
+    for (unsigned i = 0; i < count; i++)
+        fill(loop, i, now);
+    send_batch(loop, count);
+    pacer_departed(&loop->pacer, count);
+    return clock_mono_ns();
+}
+
+// What was due within the window and is late still belongs to it; the window is then as long as was
+// asked. A path that does not take it in time keeps the difference.
+static void send_owed(struct loop *loop, int64_t now)
+{
+    struct udp_sender *sender = loop->sender;
+    int64_t until = loop->window_end_ns + OWED_NS, limit = sender->order->limit_ns;
+    if (until > loop->load_begin_ns + limit)
+        until = loop->load_begin_ns + limit;
+    while (pacer_due(&loop->pacer) < loop->window_end_ns) {
+        if (now >= until || atomic_load(&sender->link.stop) || atomic_load(&sender->link.hold) ||
+            volume_reached(loop))
+            return;
+        unsigned ready = pacer_ready(&loop->pacer, loop->window_end_ns - 1, BATCH);
+        if (ready == 0)
+            break;
+        now = depart(loop, ready, now);
+    }
+    sender->window_ns = loop->window_end_ns - loop->window_begin_ns;
+}
+
 void *udp_sender_main(void *arg)
 {
     struct udp_sender *sender = arg;
@@ -279,14 +312,12 @@ void *udp_sender_main(void *arg)
             now = clock_mono_ns();
             continue;
         }
-        for (unsigned i = 0; i < ready; i++)
-            fill(&loop, i, now);
-        send_batch(&loop, ready);
-        pacer_departed(&loop.pacer, ready);
-        now = clock_mono_ns();
+        now = depart(&loop, ready, now);
     }
-    sender->packets = loop.number;
     sender->window_ns = now - loop.window_begin_ns;
+    if (now >= loop.window_end_ns && !sender->order->spec.bitrate_max)
+        send_owed(&loop, now);
+    sender->packets = loop.number;
     atomic_store(&sender->finished, true);
     return NULL;
 }

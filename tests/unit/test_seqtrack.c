@@ -69,7 +69,7 @@ static void one_round(unsigned seed)
             seqtrack_arrive(track, order[i]);
         }
     model_finish(model);
-    seqtrack_finish(track, 0, COUNT, &summary);
+    seqtrack_finish(track, COUNT, &summary);
     assert_memory_equal(&summary, &model->sum, sizeof summary);
     seqtrack_destroy(&track);
     free(model);
@@ -90,11 +90,27 @@ static void what_left_the_window_is_late(void **state)
     assert_int_equal(seqtrack_arrive(track, 0), SEQTRACK_NEW);
     assert_int_equal(seqtrack_arrive(track, 10000000), SEQTRACK_NEW);
     assert_int_equal(seqtrack_arrive(track, 1), SEQTRACK_LATE);
-    seqtrack_finish(track, 0, 10000001, &summary);
+    seqtrack_finish(track, 10000001, &summary);
     assert_int_equal(summary.distinct, 2);
     assert_int_equal(summary.missing, 9999999);
     assert_int_equal(summary.bursts, 1);
     assert_int_equal(summary.burst_longest, 9999999);
+    seqtrack_destroy(&track);
+}
+
+static void numbers_that_jump_are_settled_exactly(void **state)
+{
+    (void)state;
+    seqtrack_t *track = seqtrack_new();
+    struct seqtrack_summary summary;
+    uint64_t number = 0, arrived = 0;
+    for (uint64_t step = 1; step < UINT64_C(1) << 24; step = step * 2 + 1, arrived++)
+        assert_int_equal(seqtrack_arrive(track, number += step), SEQTRACK_NEW);
+    seqtrack_finish(track, number + 1, &summary);
+    assert_int_equal(summary.distinct, arrived);
+    assert_int_equal(summary.missing, number + 1 - arrived);
+    assert_int_equal(summary.bursts, arrived); // before the first too
+    assert_int_equal(summary.burst_longest, (UINT64_C(1) << 24) - 2);
     seqtrack_destroy(&track);
 }
 
@@ -103,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_arrivals_are_judged_like_a_naive_model_does),
         cmocka_unit_test(what_left_the_window_is_late),
+        cmocka_unit_test(numbers_that_jump_are_settled_exactly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,8 @@ static void expect_exact(struct probe_report *sender, struct probe_report *recei
     assert_int_equal(sent, in->packets_expected + sender->send.packets_lost_sender);
 }
 
-static void run(const char *address, bool sender_connects, unsigned parallel, unsigned length)
+// False if less was sent than was due.
+static bool run_once(const char *address, bool sender_connects, unsigned parallel, unsigned length)
 {
     struct engine_bench bench;
     engine_bench_begin(&bench, &probe_udp, address, sender_connects);
@@ -46,14 +47,25 @@ static void run(const char *address, bool sender_connects, unsigned parallel, un
     expect_exact(sender, receiver);
     unsigned each = length ? length : 1400;
     assert_int_equal(sender->send.length, each);
-    // What is still owed when the window ends does not leave any more.
-    double due = 0.5 * 1e7 / 8 / each;
-    assert_true(fabs((double)sender->send.packets_sent - due) < 0.005 * due + 2);
-    if (receiver->receive.packets_lost == 0)
+    double due = ceil(0.5 * 1e7 / 8 / each);
+    bool exact = (double)sender->send.packets_sent == due;
+    assert_true((double)sender->send.packets_sent <= due);
+    if (receiver->receive.packets_lost == 0 && exact)
         assert_true(fabs(receiver->receive.bandwidth_bps - 1e7) < 2e5);
     assert_true(receiver->receive.jitter_s >= 0 && receiver->receive.pdv.count > 0);
     assert_string_equal(receiver->receive.stamps, "kernel");
     engine_bench_end(&bench);
+    return exact;
+}
+
+// What was due leaves to the datagram, unless this host let the sender sleep for over 50 ms: that
+// does not happen every time.
+static void run(const char *address, bool sender_connects, unsigned parallel, unsigned length)
+{
+    for (int attempt = 0; attempt < 4; attempt++)
+        if (run_once(address, sender_connects, parallel, length))
+            return;
+    fail_msg("less left than was due");
 }
 
 static void what_was_sent_is_counted_exactly(void **state)
