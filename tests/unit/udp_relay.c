@@ -59,7 +59,8 @@ static int udp_socket(struct sockaddr_in *own)
     assert_true(fd >= 0);
     assert_int_equal(bind(fd, (struct sockaddr *)own, sizeof *own), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)own, &length), 0);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     return fd;
 }
 
@@ -95,6 +96,22 @@ static void enqueue(udp_relay_t *self, const struct parcel *parcel)
     self->queue[(self->head + self->count++) % QUEUE] = copy;
 }
 
+// Three that an honest end must not take for load: another number each, none under the tag.
+static void forge(udp_relay_t *self, const struct parcel *parcel)
+{
+    struct parcel other = *parcel;
+    assert_true(parcel->size >= UDP_HEADER && parcel->size + 500 <= DATAGRAM_MAX);
+    other.bytes[16 + 5] ^= 1;
+    other.size = UDP_HEADER - 1;
+    enqueue(self, &other);
+    other.bytes[4 + 11] ^= 1;
+    other.size = parcel->size;
+    enqueue(self, &other);
+    other.size = parcel->size + 500;
+    enqueue(self, &other);
+    self->counts.forged += 3;
+}
+
 static void judge(udp_relay_t *self, struct parcel *parcel)
 {
     int64_t number = window_number(parcel->bytes, parcel->size);
@@ -112,6 +129,8 @@ static void judge(udp_relay_t *self, struct parcel *parcel)
         *self->held = *parcel;
         return;
     }
+    if (action == RELAY_FORGE)
+        forge(self, parcel);
     enqueue(self, parcel);
     if (action == RELAY_TWICE)
         enqueue(self, parcel);

@@ -8,14 +8,21 @@
 #include <stdint.h>
 
 enum relay_direction { RELAY_FORWARD, RELAY_BACKWARD }; // from the connecting end, and back
-enum relay_action { RELAY_PASS, RELAY_DROP, RELAY_TWICE, RELAY_SWAP }; // swap: after its successor
+enum relay_action {
+    RELAY_PASS,
+    RELAY_DROP,
+    RELAY_TWICE,
+    RELAY_SWAP,  // after its successor
+    RELAY_FORGE, // after a forgery with another tag, one that is cut off, and one that is longer
+};
 
 // Called for every datagram, in order. Load of a udp test: number >= 0 within the window, else -1.
 typedef enum relay_action relay_rule(
     void *ctx, enum relay_direction direction, const uint8_t *bytes, size_t size, int64_t number);
 
 struct relay_counts {
-    uint64_t dropped, twice, swapped; // of load within the window, or of all where that has none
+    uint64_t dropped, twice, swapped,
+        forged; // of load within the window, or of all where that has none
 };
 
 typedef struct udp_relay udp_relay_t;
