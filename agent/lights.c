@@ -418,6 +418,7 @@ void lights_turn(lights_t *self)
                  zmq_msg_recv(&outcomes, socket, 0) >= 0;
     struct batch **at = find(self, job.batch);
     assert(whole && *at);
+    (void)whole;
     (*at)->going = false;
     batch_report(*at, &summary, zmq_msg_data(&outcomes));
     if ((*at)->expired)
