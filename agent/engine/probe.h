@@ -80,7 +80,7 @@ struct probe_receive {
     uint64_t bytes;
     double duration_s, omitted_s, bandwidth_bps;
     uint64_t packets_expected;    // udp: the sender's final count for the window
-    uint64_t packets_received, packets_lost, packets_lost_receiver;
+    uint64_t packets_received, packets_lost, packets_lost_receiver;  // lost: all that is absent
     uint64_t reordered, duplicate, reorder_extent;
     uint64_t loss_bursts, loss_burst_longest;
     double jitter_s, jitter_rfc3550_s;

@@ -326,7 +326,7 @@ static void report_counts(struct udp_test *test, struct probe_receive *out)
     out->reordered = summary.reordered;
     out->duplicate = summary.duplicate;
     out->reorder_extent = summary.reorder_extent;
-    out->loss_bursts = summary.bursts;
+    out->loss_bursts = summary.bursts; // with gaps that never left the sender's host
     out->loss_burst_longest = summary.burst_longest;
 }
 

@@ -3,6 +3,7 @@
 
 #include "meshtest.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -114,6 +115,9 @@ static void a_path_that_stands_still_for_two_seconds_only_stalls_the_load(void *
     assert_true(stood);
     // Load went on for the first second of silence.
     assert_true(path.sender->send.stalled_s > 0.5 && path.sender->send.stalled_s < 1.5);
+    // 100 a second, but for the time that it stalled.
+    double missed = 300 - (double)path.sender->send.packets_sent;
+    assert_true(fabs(missed - 100 * path.sender->send.stalled_s) < 15);
     assert_true(path.took_ns < 5 * NS_PER_S);
     engine_bench_end(&path.bench);
 }
