@@ -16,6 +16,7 @@
 
 #include "identity.h"
 #include "link.h"
+#include "sctp.h"
 #include "probe.h"
 
 // ------------------------------------------------------------------------------------- trying
@@ -35,39 +36,6 @@ static int bind_loopback(int fd, bool ipv6)
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     return ipv6 ? bind(fd, (struct sockaddr *)&v6, sizeof v6)
                 : bind(fd, (struct sockaddr *)&v4, sizeof v4);
-}
-
-static const char *sctp_words(int error)
-{
-    static const struct {
-        int error;
-        const char *words;
-    } table[] = {
-        {EPROTONOSUPPORT, "the kernel has no SCTP (module sctp is missing or not loaded)"},
-        {ESOCKTNOSUPPORT, "the kernel has no SCTP (module sctp is missing or not loaded)"},
-        {EACCES, "SCTP sockets are forbidden here"},
-        {EPERM, "SCTP sockets are forbidden here"},
-        {ENOSYS, "the kernel lacks the HMAC that SCTP's cookies need"},
-    };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (table[i].error == error)
-            return table[i].words;
-    return strerror(error);
-}
-
-// listen() too: a kernel without the cookie's HMAC fails only there.
-static bool sctp_works(char reason[CAPABILITY_TEXT_SIZE])
-{
-    bool works = false;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_SCTP);
-    if (fd >= 0)
-        works = bind_loopback(fd, false) == 0 && listen(fd, 1) == 0;
-    *reason = '\0';
-    if (!works)
-        snprintf(reason, CAPABILITY_TEXT_SIZE, "%s", sctp_words(errno));
-    if (fd >= 0)
-        close(fd);
-    return works;
 }
 
 static bool ipv6_works(void)
@@ -129,7 +97,7 @@ void capability_find(struct capability *self, const struct guard *guard)
     memset(self, 0, sizeof *self);
     self->tcp = socket_works(AF_INET, SOCK_STREAM) || socket_works(AF_INET6, SOCK_STREAM);
     self->udp = socket_works(AF_INET, SOCK_DGRAM) || socket_works(AF_INET6, SOCK_DGRAM);
-    self->sctp = sctp_works(self->sctp_reason);
+    self->sctp = sctp_supported(self->sctp_reason, sizeof self->sctp_reason);
     self->ipv6 = ipv6_works();
     self->cores = cores_usable();
     if (uname(&system) == 0)

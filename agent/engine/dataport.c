@@ -196,7 +196,7 @@ static bool dispatch(dataport_t *self, uint64_t key)
         struct listener *listener = &self->listeners[index];
         if (listener->fd < 0 || listener->generation != generation)
             return true;
-        if (listener->protocol == DATAPORT_TCP)
+        if (listener->protocol != DATAPORT_UDP)
             dataport_accept(self, listener);
         else
             dataport_datagrams(self, listener);

@@ -25,7 +25,8 @@
 typedef struct dataport dataport_t;
 typedef struct admission admission_t;
 
-enum dataport_protocol { DATAPORT_TCP, DATAPORT_UDP };
+// SCTP: one-to-one sockets, with the same handshake as TCP.
+enum dataport_protocol { DATAPORT_TCP, DATAPORT_UDP, DATAPORT_SCTP };
 
 // NULL and -errno in *error if no thread can be had. No socket is opened yet.
 dataport_t *dataport_new(uint16_t port, int *error);

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
-#include <netinet/tcp.h>
 
 #include "clock.h"
 #include "control.h"
@@ -44,15 +43,11 @@ static int await(const struct greeter *self, int fd, short events, int64_t until
 static int new_socket(const struct greeter *self, const union address *peer)
 {
     const struct dataport_target *target = self->target;
-    bool tcp = target->protocol == DATAPORT_TCP;
     union address local;
-    int one = 1, fd = socket(peer->any.sa_family,
-                     (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int one = 1, fd = protocol_socket(target->protocol, peer->any.sa_family);
     if (fd < 0)
-        return -errno;
+        return fd;
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-    if (tcp)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     int rc = target->prepare ? target->prepare(fd, target->ctx) : 0;
     // A ticket may name an address that only a translator knows: then the route chooses.
     if (rc == 0 && target->local_address && address_parse(target->local_address, 0, &local) &&
@@ -205,7 +200,7 @@ int dataport_connect(
         return -EINVAL;
     ticket_random(self.nonce_c, sizeof self.nonce_c);
     int rc;
-    if (target->protocol == DATAPORT_TCP) {
+    if (target->protocol != DATAPORT_UDP) {
         rc = connect_patiently(&self, &peer);
         if (rc == 0)
             rc = greet_tcp(&self);

@@ -3,8 +3,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/filter.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <unistd.h>
+
+// Needs the sockets' headers before it.
+#include <linux/sctp.h>
 
 bool address_parse(const char *text, uint16_t port, union address *address)
 {
@@ -42,6 +46,25 @@ static int set_int(int fd, int level, int option, int value)
     return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
 }
 
+void protocol_no_delay(enum dataport_protocol protocol, int fd)
+{
+    if (protocol == DATAPORT_TCP)
+        set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    else if (protocol == DATAPORT_SCTP)
+        set_int(fd, IPPROTO_SCTP, SCTP_NODELAY, 1);
+}
+
+int protocol_socket(enum dataport_protocol protocol, sa_family_t family)
+{
+    int type = protocol == DATAPORT_UDP ? SOCK_DGRAM : SOCK_STREAM;
+    int number = protocol == DATAPORT_SCTP ? IPPROTO_SCTP : 0;
+    int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, number);
+    if (fd < 0)
+        return -errno;
+    protocol_no_delay(protocol, fd);
+    return fd;
+}
+
 // Every flow that has no connected socket stays with the first of the group: the listener.
 static int keep_strangers(int fd)
 {
@@ -76,24 +99,24 @@ static int port_is_free(const union address *address)
 
 static int open_socket(enum dataport_protocol protocol, const union address *address)
 {
-    bool tcp = protocol == DATAPORT_TCP;
+    bool udp = protocol == DATAPORT_UDP;
     sa_family_t family = address->any.sa_family;
-    int rc = tcp ? 0 : port_is_free(address);
+    int rc = udp ? port_is_free(address) : 0;
     if (rc < 0)
         return rc;
-    int fd = socket(family, (tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = protocol_socket(protocol, family);
     if (fd < 0)
-        return -errno;
+        return fd;
     if (family == AF_INET6)
         rc = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     if (rc == 0)
-        rc = set_int(fd, SOL_SOCKET, tcp ? SO_REUSEADDR : SO_REUSEPORT, 1);
-    if (rc == 0 && !tcp)
+        rc = set_int(fd, SOL_SOCKET, udp ? SO_REUSEPORT : SO_REUSEADDR, 1);
+    if (rc == 0 && udp)
         rc = prepare_udp(fd, family);
     if (rc == 0 && bind(fd, &address->any, address_size(address)) < 0)
         rc = -errno;
     if (rc == 0)
-        rc = tcp ? (listen(fd, 512) < 0 ? -errno : 0) : keep_strangers(fd);
+        rc = udp ? keep_strangers(fd) : (listen(fd, 512) < 0 ? -errno : 0);
     if (rc < 0)
         close(fd);
     return rc < 0 ? rc : fd;

@@ -62,6 +62,7 @@ struct entry {
 
 struct pending {
     int fd; // -1: a free slot
+    enum dataport_protocol protocol;
     uint32_t generation;
     int64_t deadline_mono_ns;
     bool answered;
@@ -95,7 +96,11 @@ struct entry *dataport_entry(dataport_t *self, const uint8_t id[TICKET_ID_SIZE])
 // Takes fd: hands it to the admission, or closes it and says false.
 bool admission_give(admission_t *self, int fd, uint8_t stream, const union address *peer);
 
-// dataport_listen.c: finds or opens the socket for a ticket, and lets it go.
+// dataport_listen.c: a new non-blocking socket, without delay of small messages; or -errno.
+int protocol_socket(enum dataport_protocol protocol, sa_family_t family);
+void protocol_no_delay(enum dataport_protocol protocol, int fd);
+
+// Finds or opens the socket for a ticket, and lets it go.
 struct listener *listener_open(
     dataport_t *self, enum dataport_protocol protocol, const char *local_address, int *error);
 void listener_release(dataport_t *self, struct listener *listener);

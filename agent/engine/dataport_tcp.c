@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -63,13 +62,14 @@ static void shed(dataport_t *self, struct listener *listener)
     self->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void welcome(dataport_t *self, int fd, const union address *peer)
+static void welcome(
+    dataport_t *self, enum dataport_protocol protocol, int fd, const union address *peer)
 {
     self->counters.accepted++;
-    int one = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    protocol_no_delay(protocol, fd);
     struct pending *pending = free_slot(self);
     *pending = (struct pending){.fd = fd,
+        .protocol = protocol,
         .generation = pending->generation + 1,
         .deadline_mono_ns = clock_mono_ns() + GREETING_NS,
         .peer = *peer};
@@ -89,7 +89,7 @@ void dataport_accept(dataport_t *self, struct listener *listener)
         memset(&peer, 0, sizeof peer);
         int fd = accept4(listener->fd, &peer.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0)
-            welcome(self, fd, &peer);
+            welcome(self, listener->protocol, fd, &peer);
         else if (errno == EMFILE || errno == ENFILE)
             shed(self, listener);
         else if (errno == EAGAIN)
@@ -107,7 +107,7 @@ static bool open_is_good(dataport_t *self, struct pending *pending)
     }
     memcpy(pending->id, id, TICKET_ID_SIZE);
     struct entry *entry = dataport_entry(self, id);
-    if (!entry || !entry->admission || entry->admission->protocol != DATAPORT_TCP ||
+    if (!entry || !entry->admission || entry->admission->protocol != pending->protocol ||
         pending->stream >= entry->admission->streams) {
         self->counters.strangers++;
         return false;

@@ -7,5 +7,6 @@
 
 extern const struct probe_kind probe_tcp;
 extern const struct probe_kind probe_udp;
+extern const struct probe_kind probe_sctp;
 
 #endif

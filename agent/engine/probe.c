@@ -7,7 +7,7 @@
 
 #include "kinds.h"
 
-static const struct probe_kind *const all_kinds[] = {&probe_tcp, &probe_udp};
+static const struct probe_kind *const all_kinds[] = {&probe_tcp, &probe_udp, &probe_sctp};
 
 #define KIND_COUNT (sizeof all_kinds / sizeof all_kinds[0])
 

@@ -87,14 +87,15 @@ static void make_flows(struct tcp_test *self)
         int *first = self->fds + i * (parallel + 1);
         self->flows[i] = (struct tcp_flow){.order = self->order,
             .hooks = self->hooks,
+            .sctp = self->streams.protocol == DATAPORT_SCTP,
             .control_fd = first[0],
             .fds = first + 1,
             .streams = parallel};
     }
 }
 
-static void run(const struct probe_order *order, dataport_t *port, const struct probe_hooks *hooks,
-    struct probe_report *report)
+void tcp_run(const struct probe_order *order, dataport_t *port, const struct probe_hooks *hooks,
+    struct probe_report *report, enum dataport_protocol protocol)
 {
     struct tcp_test self = {.order = order,
         .hooks = hooks,
@@ -104,7 +105,7 @@ static void run(const struct probe_order *order, dataport_t *port, const struct 
         .hooks = hooks,
         .port = port,
         .report = report,
-        .protocol = DATAPORT_TCP,
+        .protocol = protocol,
         .count = self.flow_count * (order->spec.parallel + 1),
         .fds = self.fds,
         .prepare = dress};
@@ -120,7 +121,9 @@ static void run(const struct probe_order *order, dataport_t *port, const struct 
         // In a bidirectional test flow 0 is the connecting end's.
         probe_describe_socket(
             self.fds[1], order, self.flow_count == 2 ? order->connects : order->sends, report);
-        snprintf(report->technique, sizeof report->technique, "send 256K; recv MSG_TRUNC lowat");
+        snprintf(report->technique, sizeof report->technique, "%s",
+            protocol == DATAPORT_SCTP ? "sctp one-to-one, messages on stream 0"
+                                      : "send 256K; recv MSG_TRUNC lowat");
         if (self.flow_count == 2)
             run_both(&self);
         else if (order->sends)
@@ -129,6 +132,12 @@ static void run(const struct probe_order *order, dataport_t *port, const struct 
             tcp_receive(&self.flows[0], report);
     }
     probe_streams_close(&self.streams);
+}
+
+static void run(const struct probe_order *order, dataport_t *port, const struct probe_hooks *hooks,
+    struct probe_report *report)
+{
+    tcp_run(order, port, hooks, report, DATAPORT_TCP);
 }
 
 static bool supported(char *reason)

@@ -6,6 +6,7 @@
 
 #include "clock.h"
 #include "errors.h"
+#include "sctp.h"
 
 int tcp_link_send(struct tcp_flow *flow, struct control *message)
 {
@@ -70,6 +71,12 @@ int tcp_wait(int epoll_fd, struct epoll_event *events, int room, int64_t until_m
     struct timespec wait = {left / NS_PER_S, left % NS_PER_S};
     int count = epoll_pwait2(epoll_fd, events, room, &wait, NULL);
     return count < 0 ? 0 : count;
+}
+
+bool tcp_flow_counters(const struct tcp_flow *flow, unsigned stream, struct tcp_counters *counters)
+{
+    return flow->sctp ? sctpinfo_read(flow->fds[stream], counters)
+                      : tcpinfo_read(flow->fds[stream], counters);
 }
 
 uint64_t tcp_rate(const struct probe_order *order, bool *capped)

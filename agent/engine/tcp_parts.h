@@ -12,10 +12,15 @@
 #include "control.h"
 #include "cpu.h"
 #include "probe.h"
+#include "tcpinfo.h"
 
 #define TCP_TICK_NS (50 * INT64_C(1000000))    // TCP_INFO is sampled this often
 #define TCP_START_NS (5 * INT64_C(1000000000)) // from connected streams to the first bytes
 #define TCP_FINAL_NS (3 * INT64_C(1000000000)) // from the window's end to the sender's count
+
+// Runs a test over TCP connections or SCTP associations; the body of probe_kind.run for both.
+void tcp_run(const struct probe_order *order, dataport_t *port, const struct probe_hooks *hooks,
+    struct probe_report *report, enum dataport_protocol protocol);
 
 struct tcp_flow {
     const struct probe_order *order;
@@ -23,6 +28,8 @@ struct tcp_flow {
     int control_fd;
     int *fds; // load streams
     unsigned streams;
+    bool sctp;           // its sockets are SCTP associations
+    uint64_t read_bytes; // sctp: what this end has read, as the kernel has no such count
     uint32_t sequence_out, sequence_in;
     uint8_t in[CONTROL_SIZE]; // a message that has not come whole yet
     size_t have;
@@ -44,6 +51,9 @@ int tcp_link_read(struct tcp_flow *flow, struct control *message);
 int tcp_watch(const struct tcp_flow *flow, uint32_t load_events);
 // Waits until `until_mono_ns` (0: does not wait).
 int tcp_wait(int epoll_fd, struct epoll_event *events, int room, int64_t until_mono_ns);
+
+// The kernel's counters of a load stream. Of an association: no bytes, and no busy times.
+bool tcp_flow_counters(const struct tcp_flow *flow, unsigned stream, struct tcp_counters *counters);
 
 // The rate to keep: the least of what was asked and what ticket and guard allow; 0: none.
 uint64_t tcp_rate(const struct probe_order *order, bool *capped);

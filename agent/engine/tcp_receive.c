@@ -40,6 +40,7 @@ struct receiver {
     unsigned bin_count, queue_samples, queue_high;
     size_t interval_room;
     unsigned lowat;
+    int recv_flags;
 };
 
 static void fail(struct receiver *self, bool retry, const char *words)
@@ -51,11 +52,11 @@ static void fail(struct receiver *self, bool retry, const char *words)
 // Reads the kernel's counts of all streams; their time is the middle of the reading.
 static void sample(struct receiver *self)
 {
-    uint64_t bytes = 0, segments = 0;
+    uint64_t bytes = self->flow->read_bytes, segments = 0;
     int64_t before = clock_mono_ns();
     for (unsigned i = 0; i < self->flow->streams; i++) {
         struct tcp_counters counters;
-        if (!tcpinfo_read(self->flow->fds[i], &counters))
+        if (!tcp_flow_counters(self->flow, i, &counters))
             continue;
         bytes += counters.bytes_received;
         segments += counters.segments_in;
@@ -228,7 +229,7 @@ static void check_silence(struct receiver *self, int64_t now_ns)
 static void adapt_lowat(struct receiver *self)
 {
     double span_ns = (double)(self->sampled_ns - self->tick_ns);
-    if (span_ns <= 0)
+    if (span_ns <= 0 || self->flow->sctp)
         return;
     double rate = (double)(self->bytes - self->tick_bytes) / span_ns / self->flow->streams;
     double wanted = rate * (double)LOWAT_NS;
@@ -267,10 +268,11 @@ static void end_of_stream(struct receiver *self, unsigned stream)
 static void read_stream(struct receiver *self, unsigned stream)
 {
     for (int i = 0; i < READS_A_TURN && !self->over && !self->closed[stream]; i++) {
-        ssize_t got =
-            recv(self->flow->fds[stream], self->buffer, READ_SIZE, MSG_DONTWAIT | MSG_TRUNC);
+        ssize_t got = recv(self->flow->fds[stream], self->buffer, READ_SIZE, self->recv_flags);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
+        if (got > 0 && self->flow->sctp)
+            self->flow->read_bytes += (uint64_t)got;
         if (got <= 0) {
             end_of_stream(self, stream);
         } else if (!self->start_ns) {
@@ -380,6 +382,8 @@ static void prepare(struct receiver *self)
         self->interval_ns = spec->duration_ns / TESTSPEC_INTERVALS_MAX + 1;
     self->open = self->flow->streams;
     self->lowat = 1;
+    // SCTP copies in any case.
+    self->recv_flags = self->flow->sctp ? MSG_DONTWAIT : MSG_DONTWAIT | MSG_TRUNC;
     self->cpu = cpu_new();
     cpu_watch(self->cpu, gettid());
     self->buffer = malloc(READ_SIZE);

@@ -16,6 +16,7 @@
 #include "tcpinfo.h"
 
 #define CHUNK (256 * 1024)
+#define SCTP_MESSAGE (16 * 1024)
 #define QUANTUM_NS (2 * NS_PER_MS) // a paced sender wakes this often
 #define BURST_NS (50 * NS_PER_MS)  // what it may catch up on after a late wake-up
 // The kernel smooths, the tokens below are exact. Of several streams one that lags must catch up.
@@ -36,7 +37,7 @@ struct sender {
     bool started, window, over;
     int64_t created_ns, start_ns, last_feedback_ns, held_since_ns, stalled_ns, next_tick_ns;
     int64_t window_begin_ns, window_end_ns, done_ns;
-    uint64_t sent_bytes, rate_bps;
+    uint64_t sent_bytes, begin_bytes, rate_bps;
     double tokens; // bytes that may leave now
     int64_t tokens_at_ns;
 };
@@ -47,8 +48,17 @@ static void fail(struct sender *self, const char *words)
     self->over = true;
 }
 
+// An association takes messages of one size only.
+static size_t message_size(const struct sender *self)
+{
+    unsigned length = self->flow->order->spec.length;
+    return length ? length : SCTP_MESSAGE;
+}
+
 static size_t quantum(const struct sender *self)
 {
+    if (self->flow->sctp)
+        return message_size(self);
     double bytes = (double)self->rate_bps / 8e9 * (double)QUANTUM_NS;
     return bytes < 1400 ? 1400 : bytes > CHUNK ? CHUNK : (size_t)bytes;
 }
@@ -81,13 +91,14 @@ static void pace_streams(struct sender *self)
 static void read_counters(struct sender *self, struct tcp_counters *counters)
 {
     for (unsigned i = 0; i < self->flow->streams; i++)
-        tcpinfo_read(self->flow->fds[i], &counters[i]);
+        tcp_flow_counters(self->flow, i, &counters[i]);
 }
 
 static void open_window(struct sender *self, int64_t now_ns)
 {
     self->window = true;
     self->window_begin_ns = now_ns;
+    self->begin_bytes = self->sent_bytes;
     read_counters(self, self->begin);
     cpu_begin(self->cpu);
 }
@@ -138,20 +149,25 @@ static void close_window(struct sender *self, int64_t now_ns)
         rwnd_us += (double)(to->rwnd_limited_us - from->rwnd_limited_us);
         sndbuf_us += (double)(to->sndbuf_limited_us - from->sndbuf_limited_us);
     }
+    // No count of what the peer acknowledged: what the associations took in stands for it.
+    if (self->flow->sctp)
+        send->bytes = self->sent_bytes - self->begin_bytes;
     double all_us = span_s * 1e6 * self->flow->streams;
     send->duration_s = span_s;
-    if (all_us > 0) {
+    if (span_s > 0)
+        send->offered_bps = 8.0 * (double)send->bytes / span_s;
+    if (all_us > 0 && !self->flow->sctp) {
         send->busy = fmin(busy_us / all_us, 1);
         send->receive_window_limited = fmin(rwnd_us / all_us, 1);
         send->send_buffer_limited = fmin(sndbuf_us / all_us, 1);
-        send->offered_bps = 8.0 * (double)send->bytes / span_s;
     }
     send->mss = self->now_counters[0].mss;
     send->path_mtu = self->now_counters[0].path_mtu;
     send->stalled_s = (double)self->stalled_ns * 1e-9;
     report_rtt(self);
     socklen_t size = sizeof send->congestion;
-    getsockopt(self->flow->fds[0], IPPROTO_TCP, TCP_CONGESTION, send->congestion, &size);
+    if (!self->flow->sctp)
+        getsockopt(self->flow->fds[0], IPPROTO_TCP, TCP_CONGESTION, send->congestion, &size);
     send->congestion[sizeof send->congestion - 1] = '\0';
     self->report->has_send = true;
 }
@@ -270,7 +286,7 @@ static bool may_send(const struct sender *self, int64_t now_ns)
 
 static size_t allowance(const struct sender *self)
 {
-    size_t size = CHUNK;
+    size_t size = self->flow->sctp ? message_size(self) : CHUNK;
     if (self->rate_bps) {
         size = quantum(self);
         if (self->tokens < (double)size)

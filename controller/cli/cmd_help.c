@@ -25,7 +25,7 @@ static void help_one(const struct command *command)
     printf("usage: meshperf %s%s%s\n\n%s\n", command->words, *command->arguments ? " " : "",
         command->arguments, command->help);
     if (command->scope == SCOPE_RUN)
-        printf("\ntests: tcp and udp (bandwidth), latency (round trips, jitter, loss at a low "
+        printf("\ntests: tcp, udp and sctp (bandwidth), latency (round trips, jitter, loss at a low "
                "rate)\n");
     if (command->scope) {
         printf("\noptions:\n");

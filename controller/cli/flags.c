@@ -246,7 +246,7 @@ static const struct option_spec specs[] = {
     {"bitrate", 'b', "RATE",
         "of the whole test; max = as fast as is lossless at\nthe ends (udp: 1M)", set_bitrate,
         SCOPE_RUN, false},
-    {"length", 0, "BYTES", "udp payload of one datagram", set_length, SCOPE_RUN, false},
+    {"length", 0, "BYTES", "payload of one udp datagram or sctp message", set_length, SCOPE_RUN, false},
     {"window", 'w', "SIZE", "socket buffers", set_window, SCOPE_RUN, false},
     {"reverse-connect", 0, NULL, "the receiver opens the connection", set_reverse, SCOPE_RUN,
         false},
@@ -312,7 +312,7 @@ void flags_init(struct flags *flags)
 // ------------------------------------------------------------------- options and kinds of test
 
 #define KIND(kind) (1u << (kind))
-#define LOAD (KIND(TEST_TCP) | KIND(TEST_UDP))
+#define LOAD (KIND(TEST_TCP) | KIND(TEST_UDP) | KIND(TEST_SCTP))
 
 // Which kinds of test know which option.
 static const struct {
@@ -323,7 +323,7 @@ static const struct {
     {FLAG_INTERVAL, "--interval", LOAD},
     {FLAG_PARALLEL, "--parallel", LOAD},
     {FLAG_BITRATE, "--bitrate", LOAD},
-    {FLAG_LENGTH, "--length", KIND(TEST_UDP)},
+    {FLAG_LENGTH, "--length", KIND(TEST_UDP) | KIND(TEST_SCTP)},
     {FLAG_WINDOW, "--window", LOAD},
     {FLAG_REVERSE, "--reverse-connect", LOAD},
     {FLAG_BIDIR, "--bidir", LOAD},
