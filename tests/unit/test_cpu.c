@@ -2,14 +2,25 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "cpu.h"
 
+// On one core: a thread that others push around fills none.
+static void stay(void)
+{
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    assert_int_equal(sched_setaffinity(0, sizeof here, &here), 0);
+}
+
 static struct probe_load measure(bool busy)
 {
     struct probe_report report;
+    stay();
     probe_report_init(&report);
     cpu_t *cpu = cpu_new();
     cpu_watch(cpu, gettid());
