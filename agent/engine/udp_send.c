@@ -32,7 +32,7 @@ struct loop {
     bool ramping;
     uint8_t headers[BATCH][UDP_HEADER];
     struct iovec iov[BATCH][2];
-    struct mmsghdr messages[BATCH];
+    struct msghdr messages[BATCH];
 };
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -161,34 +161,28 @@ static bool again(struct loop *loop, int fd, unsigned *refusals)
     }
 }
 
-static void send_batch(struct loop *loop, unsigned count)
+// One system call a datagram: sendmmsg keeps the error of any but its first to itself, and a
+// datagram that the host's own queue dropped would be sent again as if it had never been tried.
+static void send_one(struct loop *loop, int fd, unsigned slot)
 {
     struct udp_sender *sender = loop->sender;
-    int fd = sender->fds[loop->stream];
-    unsigned done = 0, refusals = 0;
-    while (done < count) {
-        bool omit = loop->headers[done][2] & UDP_FLAG_OMIT;
-        int put =
-            count - done == 1
-                ? (sendmsg(fd, &loop->messages[done].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
-                          ? 1
-                          : -1)
-                : sendmmsg(fd, loop->messages + done, count - done, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (put > 0) {
-            for (unsigned i = done; i < done + (unsigned)put; i++)
-                if (!(loop->headers[i][2] & UDP_FLAG_OMIT))
-                    sender->bytes += sender->length;
-            done += (unsigned)put;
-            refusals = 0;
-            continue;
-        }
-        if (again(loop, fd, &refusals))
-            continue;
-        sender->lost_sender += !omit;
-        done++;
-        refusals = 0;
-    }
-    loop->stream = (loop->stream + 1) % sender->streams;
+    unsigned refusals = 0;
+    bool omit = loop->headers[slot][2] & UDP_FLAG_OMIT, sent;
+    do
+        sent = sendmsg(fd, &loop->messages[slot], MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+    while (!sent && again(loop, fd, &refusals));
+    if (!omit && sent)
+        sender->bytes += sender->length;
+    else if (!omit)
+        sender->lost_sender++;
+}
+
+static void send_batch(struct loop *loop, unsigned count)
+{
+    int fd = loop->sender->fds[loop->stream];
+    for (unsigned i = 0; i < count; i++)
+        send_one(loop, fd, i);
+    loop->stream = (loop->stream + 1) % loop->sender->streams;
 }
 
 // ---------------------------------------------------------------------------------- pacing
@@ -246,8 +240,8 @@ static void start_loop(struct loop *loop, struct udp_sender *sender)
     for (unsigned i = 0; i < BATCH; i++) {
         loop->iov[i][0] = (struct iovec){loop->headers[i], UDP_HEADER};
         loop->iov[i][1] = (struct iovec){(void *)filling, sender->length - UDP_HEADER};
-        loop->messages[i].msg_hdr.msg_iov = loop->iov[i];
-        loop->messages[i].msg_hdr.msg_iovlen = 2;
+        loop->messages[i].msg_iov = loop->iov[i];
+        loop->messages[i].msg_iovlen = 2;
     }
     pacer_start(&loop->pacer, now, sender->length, loop->rate_bps);
 }

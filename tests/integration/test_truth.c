@@ -109,7 +109,7 @@ static void drops_at_the_senders_own_egress_are_not_the_networks(void **state)
     assert_int_equal(made.status, 0);
     outcome_release(&made);
     int status;
-    json_t *run = mesh_json(*state, &status, 60, "run udp -b 10M -t 1s --from a --to b");
+    json_t *run = mesh_json(*state, &status, 60, "run udp -b 100M -t 1s --from a --to b");
     char *text = mesh_exec(*state, "a",
         "nft list counter netdev truth dropped | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
     free(mesh_exec(*state, "a", "nft delete table netdev truth"));
