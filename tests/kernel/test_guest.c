@@ -74,6 +74,24 @@ static void only_the_named_directory_can_be_written(void **state)
     assert_string_equal(text, "here\n");
 }
 
+// The guest has a /tmp of its own; a checkout there must stay in sight.
+static void a_directory_in_tmp_is_seen_and_cannot_be_written(void **state)
+{
+    (void)state;
+    char text[4096], command[512], directory[] = "/tmp/meshperf-checkout.XXXXXX";
+    assert_non_null(mkdtemp(directory));
+    snprintf(command, sizeof command,
+        "mkdir %s/sub && echo here >%s/file && cd %s/sub && " GUEST
+        " -t 60 sh -c 'cat ../file; echo no >new || echo refused; echo yes >/tmp/own' 2>/dev/null",
+        directory, directory, directory);
+    int status = shell(text, sizeof text, command);
+    char removal[128], rest[16];
+    snprintf(removal, sizeof removal, "rm -r %s", directory);
+    shell(rest, sizeof rest, removal);
+    assert_int_equal(status, 0);
+    assert_string_equal(text, "here\nrefused\n");
+}
+
 static void netem_delays_by_what_it_is_told(void **state)
 {
     (void)state;
@@ -135,6 +153,7 @@ int main(void)
         cmocka_unit_test(a_guest_that_takes_too_long_is_ended),
         cmocka_unit_test(a_module_that_is_not_there_is_named),
         cmocka_unit_test(only_the_named_directory_can_be_written),
+        cmocka_unit_test(a_directory_in_tmp_is_seen_and_cannot_be_written),
         cmocka_unit_test(netem_delays_by_what_it_is_told),
         cmocka_unit_test(the_agent_finds_sctp_where_it_is),
         cmocka_unit_test(a_kernel_without_the_module_is_told_apart),
