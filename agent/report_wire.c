@@ -63,6 +63,8 @@ Mp__HostLoad *load_to_wire(const struct probe_load *load)
     SET_REAL(wire, busiest_core, load->busiest_core);
     SET_REAL(wire, run_queue_wait, load->run_queue_wait);
     SET_COUNT(wire, softnet_dropped, load->softnet_dropped);
+    SET_REAL(wire, throttled, load->throttled);
+    SET_REAL(wire, steal, load->steal);
     if (wire->has_cores || wire->has_busiest_thread || wire->has_busiest_core ||
         wire->has_run_queue_wait || wire->has_softnet_dropped)
         return wire;
@@ -83,6 +85,60 @@ void interval_to_wire(const struct probe_interval *interval, Mp__Interval *wire)
     SET_COUNT(wire, received, interval->received);
     SET_COUNT(wire, lost, interval->lost);
     SET_REAL(wire, jitter_s, interval->jitter_s);
+}
+
+static Mp__HostRecord *record(const struct probe_record *from)
+{
+    if (!*from->kernel)
+        return NULL;
+    Mp__HostRecord *wire = zmalloc(sizeof *wire);
+    mp__host_record__init(wire);
+    wire->kernel = text_copy(from->kernel);
+    wire->interface = text_copy(from->interface);
+    wire->driver = text_copy(from->driver);
+    wire->offloads = text_copy(from->offloads);
+    wire->qdisc = text_copy(from->qdisc);
+    wire->congestion = text_copy(from->congestion);
+    wire->virtualization = text_copy(from->virtualization);
+    wire->boot_id = text_copy(from->boot_id);
+    SET_NUMBER(wire, link_bps, from->link_bps);
+    SET_NUMBER(wire, mtu, from->mtu);
+    SET_NUMBER(wire, rmem_max, from->rmem_max);
+    SET_NUMBER(wire, wmem_max, from->wmem_max);
+    SET_NUMBER(wire, cores, from->cores);
+    SET_REAL(wire, quota_cores, from->quota_cores);
+    SET_COUNT(wire, moved_bytes, from->moved_bytes);
+    return wire;
+}
+
+static Mp__Convergence *convergence(const struct probe_convergence *from)
+{
+    if (!(from->target > 0))
+        return NULL;
+    Mp__Convergence *wire = zmalloc(sizeof *wire);
+    mp__convergence__init(wire);
+    wire->target = from->target;
+    wire->reached = from->reached;
+    SET_REAL(wire, half_width, from->half_width);
+    SET_NUMBER(wire, samples, from->samples);
+    SET_NUMBER(wire, looks, from->looks);
+    wire->has_autocorrelation = isfinite(from->autocorrelation);
+    wire->autocorrelation = wire->has_autocorrelation ? from->autocorrelation : 0;
+    wire->why = text_copy(from->why);
+    return wire;
+}
+
+static Mp__Bucket *bucket(const struct probe_bucket *from)
+{
+    if (!from->found)
+        return NULL;
+    Mp__Bucket *wire = zmalloc(sizeof *wire);
+    mp__bucket__init(wire);
+    wire->at_s = from->at_s;
+    wire->before_bps = from->before_bps;
+    wire->after_bps = from->after_bps;
+    wire->bytes = from->bytes;
+    return wire;
 }
 
 // ------------------------------------------------------------------------------------- two sides
@@ -132,6 +188,7 @@ static Mp__Packets *packets(const struct probe_receive *from)
         wire->has_lost_network = true;
         wire->lost_network = from->packets_lost > here ? from->packets_lost - here : 0;
     }
+    SET_COUNT(wire, lost_receiver_max, from->packets_lost_receiver_max);
     SET_COUNT(wire, reordered, from->reordered);
     SET_COUNT(wire, duplicate, from->duplicate);
     SET_COUNT(wire, reorder_extent, from->reorder_extent);
@@ -160,6 +217,13 @@ static Mp__ReceiveSide *receive_side(const struct probe_receive *from)
     SET_NUMBER(wire, receive_buffer, from->receive_buffer);
     SET_REAL(wire, receive_queue_high, from->receive_queue_high);
     SET_COUNT(wire, segments, from->segments);
+    SET_REAL(wire, wire_l3_bps, from->wire_l3_bps);
+    SET_REAL(wire, wire_l2_bps, from->wire_l2_bps);
+    SET_REAL(wire, wire_line_bps, from->wire_line_bps);
+    SET_COUNT(wire, whole_bytes, from->whole_bytes);
+    SET_REAL(wire, whole_s, from->whole_s);
+    wire->convergence = convergence(&from->convergence);
+    wire->bucket = bucket(&from->bucket);
     wire->n_intervals = from->interval_count;
     wire->intervals = zmalloc((from->interval_count + 1) * sizeof *wire->intervals);
     for (size_t i = 0; i < from->interval_count; i++) {
@@ -246,6 +310,9 @@ Mp__EndReport *report_to_wire(const struct probe_report *report)
     if (report->has_receive)
         wire->receive = receive_side(&report->receive);
     wire->load = load_to_wire(&report->load);
+    wire->record = record(&report->record);
+    wire->rtt_idle = distribution(&report->rtt_idle);
+    wire->rtt_foreign = distribution(&report->rtt_foreign);
     wire->technique = text_copy(report->technique);
     wire->peer_seen = text_copy(report->peer_seen);
     SET_NUMBER(wire, family, report->family);

@@ -13,6 +13,8 @@
         (target)->to = (source)->from;                                                             \
     } while (0)
 
+#define COPY_OF(type, part) ((part) ? (type *)wire_copy(&(part)->base) : NULL)
+
 static char *text_copy(const char *text)
 {
     return text ? strdup(text) : NULL;
@@ -27,7 +29,7 @@ static void merge_sender(const struct testspec *spec, const Mp__SendSide *send, 
 {
     if (spec->kind != TEST_UDP)
         COPY(cell, send, retransmits, retransmits);
-    cell->rtt_loaded = distribution_copy(send->rtt_loaded);
+    cell->rtt_self = distribution_copy(send->rtt_loaded);
     COPY(cell, send, offered_bps, offered_bps);
     COPY(cell, send, mss, mss);
     COPY(cell, send, path_mtu, path_mtu);
@@ -90,6 +92,13 @@ static void merge_receiver(const Mp__ReceiveSide *receive, Mp__Cell *cell)
     COPY(cell, receive, jitter_s, jitter_s);
     COPY(cell, receive, jitter_rfc3550_s, jitter_rfc3550_s);
     COPY(cell, receive, drained_bytes, drained_bytes);
+    COPY(cell, receive, wire_l3_bps, wire_l3_bps);
+    COPY(cell, receive, wire_l2_bps, wire_l2_bps);
+    COPY(cell, receive, wire_line_bps, wire_line_bps);
+    COPY(cell, receive, valid_bytes, whole_bytes);
+    COPY(cell, receive, valid_s, whole_s);
+    cell->convergence = COPY_OF(Mp__Convergence, receive->convergence);
+    cell->bucket = COPY_OF(Mp__Bucket, receive->bucket);
     cell->pdv = distribution_copy(receive->pdv);
     cell->ipdv = distribution_copy(receive->ipdv);
     cell->stamps = text_copy(receive->stamps);
@@ -112,6 +121,21 @@ static char *merge_technique(const Mp__EndReport *sender, const Mp__EndReport *r
     return text;
 }
 
+// Latency while the load ran, and how much it is above the idle path's.
+static void merge_rtt(const Mp__EndReport *sender, const Mp__EndReport *receiver, Mp__Cell *cell)
+{
+    const Mp__EndReport *prober = sender->rtt_idle || sender->rtt_foreign ? sender : receiver;
+    const Mp__Distribution *idle = prober->rtt_idle, *loaded = prober->rtt_foreign;
+    cell->rtt = distribution_copy(idle);
+    cell->rtt_loaded = distribution_copy(loaded);
+    if (!idle || !loaded)
+        return;
+    cell->has_rtt_added_p50_s = idle->has_p50 && loaded->has_p50;
+    cell->has_rtt_added_p99_s = idle->has_p99 && loaded->has_p99;
+    cell->rtt_added_p50_s = loaded->p50 - idle->p50;
+    cell->rtt_added_p99_s = loaded->p99 - idle->p99;
+}
+
 static void merge_common(const Mp__EndReport *sender, const Mp__EndReport *receiver, Mp__Cell *cell)
 {
     cell->technique = merge_technique(sender, receiver);
@@ -122,6 +146,9 @@ static void merge_common(const Mp__EndReport *sender, const Mp__EndReport *recei
     const Mp__EndReport *ports = sender->has_source_port ? sender : receiver;
     COPY(cell, ports, source_port, source_port);
     COPY(cell, ports, destination_port, destination_port);
+    merge_rtt(sender, receiver, cell);
+    cell->record_sender = COPY_OF(Mp__HostRecord, sender->record);
+    cell->record_receiver = COPY_OF(Mp__HostRecord, receiver->record);
     if (sender->load)
         COPY(cell, sender->load, cpu_sender, cores);
     if (receiver->load)
@@ -181,6 +208,11 @@ void merge_light(const Mp__LightOutcome *outcome, const char *stamps, Mp__Cell *
             outcome->reason && *outcome->reason ? outcome->reason : "the prober gives no reason");
     cell->rtt = distribution_copy(outcome->rtt);
     cell->pdv = distribution_copy(outcome->pdv_forward);
+    cell->pdv_backward = distribution_copy(outcome->pdv_backward);
+    cell->convergence = COPY_OF(Mp__Convergence, outcome->convergence);
+    COPY(cell, outcome, one_way_forward_s, one_way_forward_s);
+    COPY(cell, outcome, one_way_backward_s, one_way_backward_s);
+    COPY(cell, outcome, one_way_bound_s, one_way_bound_s);
     cell->stamps = text_copy(stamps);
     COPY(cell, outcome, duration_s, duration_s);
     COPY(cell, outcome, jitter_s, jitter_s);

@@ -43,6 +43,7 @@ void testspec_defaults(enum test_kind kind, struct testspec *spec)
     spec->duration_ns = 10 * NS_PER_S;
     spec->interval_ns = NS_PER_S;
     spec->parallel = 1;
+    spec->streams = 1;
     spec->dscp = -1;
     spec->omit_ns = kind == TEST_TCP || kind == TEST_SCTP ? -1 : 0;
     if (kind == TEST_UDP)
@@ -89,6 +90,11 @@ int testspec_check(const struct testspec *spec, char *error)
         {spec->flows <= TESTSPEC_FLOWS_MAX, "there can be at most 256 flows"},
         {isfinite(spec->probe_rate) && spec->probe_rate >= 0 && spec->probe_rate <= 10000,
             "the probe rate must be at most 10000 a second"},
+        {spec->until == 0 ||
+                (spec->until >= TESTSPEC_UNTIL_MIN && spec->until <= TESTSPEC_UNTIL_MAX),
+            "--until must be between 0.1% and 50%"},
+        {spec->streams >= 1 && spec->streams <= TESTSPEC_STREAMS_MAX,
+            "there must be 1 to 1024 SCTP streams"},
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         if (!limits[i].holds) {
@@ -134,6 +140,9 @@ int testspec_from_wire(const Mp__TestSpec *wire, struct testspec *spec, char *er
     if (wire->has_flows)
         made.flows = wire->flows;
     made.probe_rate = wire->has_probe_rate ? wire->probe_rate : 0;
+    made.until = wire->has_until ? wire->until : 0;
+    if (wire->has_streams)
+        made.streams = wire->streams;
     int bad = testspec_check(&made, error);
     if (bad)
         return bad;
@@ -166,6 +175,8 @@ void testspec_to_wire(const struct testspec *spec, Mp__TestSpec *wire)
     SET(bidir, true, spec->bidir);
     SET(flows, spec->flows, spec->flows > 0);
     SET(probe_rate, spec->probe_rate, spec->probe_rate > 0);
+    SET(until, spec->until, spec->until > 0);
+    SET(streams, spec->streams, spec->streams != 1);
     wire->congestion = *spec->congestion ? (char *)spec->congestion : NULL;
 }
 
@@ -174,6 +185,12 @@ int64_t testspec_omit_max_ns(const struct testspec *spec)
     if (spec->omit_ns >= 0)
         return spec->omit_ns;
     return spec->duration_ns / 2 < NS_PER_S ? spec->duration_ns / 2 : NS_PER_S;
+}
+
+int64_t testspec_idle_ns(const struct testspec *spec)
+{
+    int64_t most = NS_PER_S / 5;
+    return spec->duration_ns / 10 < most ? spec->duration_ns / 10 : most;
 }
 
 bool testspec_rate_stated(const struct testspec *spec)

@@ -28,6 +28,9 @@ enum test_kind {
 #define TESTSPEC_UDP_BITRATE_DEFAULT UINT64_C(1000000)
 #define TESTSPEC_FLOWS_DEFAULT 16
 #define TESTSPEC_FLOWS_MAX 256
+#define TESTSPEC_UNTIL_MIN 0.001
+#define TESTSPEC_UNTIL_MAX 0.5
+#define TESTSPEC_STREAMS_MAX 1024
 #define TESTSPEC_CONGESTION_SIZE 16
 
 // Zero means "not given" where a default or "unlimited" exists, except omit.
@@ -49,6 +52,8 @@ struct testspec {
     bool bidir;
     unsigned flows;         // latency
     double probe_rate;      // latency, probes a second; 0: the planner's choice
+    double until;           // end once the 95 % interval is within this share of the mean; 0: never
+    unsigned streams;       // sctp: stream numbers in use, at least 1
 };
 
 const char *test_kind_name(enum test_kind kind);             // "tcp"
@@ -66,6 +71,8 @@ void testspec_to_wire(const struct testspec *spec, Mp__TestSpec *wire);
 
 // Longest omitted time: the stated one, or for a detected slow start min(1 s, duration / 2).
 int64_t testspec_omit_max_ns(const struct testspec *spec);
+// Time before the load in which the idle path's RTT is taken: min(200 ms, duration / 10).
+int64_t testspec_idle_ns(const struct testspec *spec);
 // A test that states its rate (so that it may share a machine): udp without -b max, or any -b.
 bool testspec_rate_stated(const struct testspec *spec);
 

@@ -61,10 +61,15 @@ static const struct {
     {NULL, "notes", 64},
 };
 
-// Signed numbers that may be negative: a clock's offset.
+// Signed numbers that may be negative: differences and correlations.
 static bool may_be_negative(const char *field)
 {
-    return strcmp(field, "clock_offset_s") == 0 || strcmp(field, "margin") == 0;
+    static const char *const names[] = {
+        "clock_offset_s", "margin", "autocorrelation", "rtt_added_p50_s", "rtt_added_p99_s"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(field, names[i]) == 0)
+            return true;
+    return false;
 }
 
 static bool bad(char *text, const ProtobufCMessageDescriptor *message,

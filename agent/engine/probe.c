@@ -63,7 +63,13 @@ static struct probe_receive absent_receive(void)
         .jitter_rfc3550_s = NAN,
         .drained_bytes = PROBE_ABSENT,
         .segments = PROBE_ABSENT,
-        .receive_queue_high = NAN};
+        .packets_lost_receiver_max = PROBE_ABSENT,
+        .receive_queue_high = NAN,
+        .wire_l3_bps = NAN,
+        .wire_l2_bps = NAN,
+        .wire_line_bps = NAN,
+        .whole_bytes = PROBE_ABSENT,
+        .whole_s = NAN};
 }
 
 void probe_report_init(struct probe_report *report)
@@ -75,7 +81,10 @@ void probe_report_init(struct probe_report *report)
             .busiest_thread = NAN,
             .busiest_core = NAN,
             .run_queue_wait = NAN,
-            .softnet_dropped = PROBE_ABSENT}};
+            .softnet_dropped = PROBE_ABSENT,
+            .throttled = NAN,
+            .steal = NAN},
+        .record = {.moved_bytes = PROBE_ABSENT, .quota_cores = NAN}};
 }
 
 void probe_report_release(struct probe_report *report)

@@ -51,6 +51,23 @@ struct probe_distribution {
     double min_s, mean_s, p50_s, p90_s, p99_s, p999_s, max_s;
 };
 
+// When a test with `until` came to an end; the rule is in converge.h.
+struct probe_convergence {
+    double target;                // 0: not asked for; everything else is absent then
+    double half_width;            // share of the mean, NAN: none yet
+    bool reached;
+    unsigned samples, looks;
+    double autocorrelation;
+    const char *why;              // no claim, because; static, NULL: claimed
+};
+
+// A rate that fell and stayed low; the rule is in bucket.h.
+struct probe_bucket {
+    bool found;
+    double at_s, before_bps, after_bps;
+    uint64_t bytes;
+};
+
 struct probe_interval {
     double start_s, duration_s;   // since the window's start
     double bandwidth_bps;
@@ -81,6 +98,7 @@ struct probe_receive {
     double duration_s, omitted_s, bandwidth_bps;
     uint64_t packets_expected;    // udp: the sender's final count for the window
     uint64_t packets_received, packets_lost, packets_lost_receiver;  // lost: all that is absent
+    uint64_t packets_lost_receiver_max;  // bound, if it is above packets_lost_receiver
     uint64_t reordered, duplicate, reorder_extent;
     uint64_t loss_bursts, loss_burst_longest;
     double jitter_s, jitter_rfc3550_s;
@@ -89,6 +107,11 @@ struct probe_receive {
     uint64_t drained_bytes, segments;
     unsigned receive_buffer;
     double receive_queue_high;
+    double wire_l3_bps, wire_l2_bps, wire_line_bps;  // of the window (wire_rate.h)
+    uint64_t whole_bytes;         // since the load began, the omitted part included
+    double whole_s;
+    struct probe_convergence convergence;
+    struct probe_bucket bucket;
     struct probe_interval *intervals;  // owned by the report
     size_t interval_count;
 };
@@ -96,6 +119,16 @@ struct probe_receive {
 struct probe_load {
     double cores, busiest_thread, busiest_core, run_queue_wait;
     uint64_t softnet_dropped;
+    double throttled, steal;      // shares: of the window, of the busiest core
+};
+
+// What this host is (record.h). Empty text, 0 and NAN are absent.
+struct probe_record {
+    char kernel[64], interface[32], driver[32], offloads[64], qdisc[32], congestion[16],
+        virtualization[32], boot_id[40];
+    uint64_t link_bps, rmem_max, wmem_max, moved_bytes;
+    unsigned mtu, cores;
+    double quota_cores;
 };
 
 struct probe_report {
@@ -106,6 +139,8 @@ struct probe_report {
     struct probe_send send;
     struct probe_receive receive;
     struct probe_load load;
+    struct probe_record record;
+    struct probe_distribution rtt_idle, rtt_foreign;  // by the connecting end, with light probes
     char technique[PROBE_TEXT_SIZE];
     char peer_seen[PROBE_ADDRESS_SIZE];  // only if it differs from the order's peer address
     unsigned family;

@@ -76,6 +76,13 @@ static struct value get_attempts(const struct field *self, const Mp__Cell *cell)
         path, false, get_member, offsetof(Mp__Cell, part), offsetof(message, has_##member),        \
             offsetof(message, member), type                                                        \
     }
+// A member that the part always has.
+#define PART_FIXED(path, part, message, member, type)                                              \
+    {                                                                                              \
+        path, false, get_member, offsetof(Mp__Cell, part), NO_PARENT, offsetof(message, member),   \
+            type                                                                                   \
+    }
+#define PART_TEXT(path, part, message, member) PART_FIXED(path, part, message, member, VALUE_TEXT)
 #define SPREAD(path, part)                                                                         \
     PART(path ".min", part, Mp__Distribution, min, VALUE_REAL),                                    \
         PART(path ".mean", part, Mp__Distribution, mean, VALUE_REAL),                              \
@@ -84,10 +91,24 @@ static struct value get_attempts(const struct field *self, const Mp__Cell *cell)
         PART(path ".p99", part, Mp__Distribution, p99, VALUE_REAL),                                \
         PART(path ".p999", part, Mp__Distribution, p999, VALUE_REAL),                              \
         PART(path ".max", part, Mp__Distribution, max, VALUE_REAL),                                \
-    {                                                                                              \
-        path ".count", false, get_member, offsetof(Mp__Cell, part), NO_PARENT,                     \
-            offsetof(Mp__Distribution, count), VALUE_WHOLE                                         \
-    }
+        PART_FIXED(path ".count", part, Mp__Distribution, count, VALUE_WHOLE)
+// Both hosts have the same values.
+#define RECORD(path, part)                                                                         \
+    PART_TEXT(path ".kernel", part, Mp__HostRecord, kernel),                                       \
+        PART_TEXT(path ".interface", part, Mp__HostRecord, interface),                             \
+        PART_TEXT(path ".driver", part, Mp__HostRecord, driver),                                   \
+        PART(path ".link_bps", part, Mp__HostRecord, link_bps, VALUE_WHOLE),                       \
+        PART(path ".mtu", part, Mp__HostRecord, mtu, VALUE_WHOLE),                                 \
+        PART_TEXT(path ".offloads", part, Mp__HostRecord, offloads),                               \
+        PART_TEXT(path ".qdisc", part, Mp__HostRecord, qdisc),                                     \
+        PART_TEXT(path ".congestion", part, Mp__HostRecord, congestion),                           \
+        PART(path ".rmem_max", part, Mp__HostRecord, rmem_max, VALUE_WHOLE),                       \
+        PART(path ".wmem_max", part, Mp__HostRecord, wmem_max, VALUE_WHOLE),                       \
+        PART(path ".cores", part, Mp__HostRecord, cores, VALUE_WHOLE),                             \
+        PART(path ".quota_cores", part, Mp__HostRecord, quota_cores, VALUE_REAL),                  \
+        PART_TEXT(path ".virtualization", part, Mp__HostRecord, virtualization),                   \
+        PART_TEXT(path ".boot_id", part, Mp__HostRecord, boot_id),                                 \
+        PART(path ".moved_bytes", part, Mp__HostRecord, moved_bytes, VALUE_WHOLE)
 #define PACKETS(path, member) PART("packets." path, packets, Mp__Packets, member, VALUE_WHOLE)
 
 static const struct field fields[] = {
@@ -104,15 +125,26 @@ static const struct field fields[] = {
     WHOLE("retransmits", retransmits),
     SPREAD("rtt_s", rtt),
     SPREAD("rtt_loaded_s", rtt_loaded),
+    SPREAD("rtt_self_s", rtt_self),
+    REAL("rtt_added_s.p50", rtt_added_p50_s),
+    REAL("rtt_added_s.p99", rtt_added_p99_s),
+    REAL("wire_bps.l3", wire_l3_bps),
+    REAL("wire_bps.l2", wire_l2_bps),
+    REAL("wire_bps.line", wire_line_bps),
     REAL("jitter_s", jitter_s),
     REAL("jitter_rfc3550_s", jitter_rfc3550_s),
     SPREAD("pdv_s", pdv),
+    SPREAD("pdv_backward_s", pdv_backward),
     SPREAD("ipdv_s", ipdv),
+    REAL("one_way_s.forward", one_way_forward_s),
+    REAL("one_way_s.backward", one_way_backward_s),
+    REAL("one_way_s.bound", one_way_bound_s),
     REAL("loss_ratio", loss_ratio),
     PACKETS("sent", sent),
     PACKETS("received", received),
     PACKETS("lost_network", lost_network),
     PACKETS("lost_receiver", lost_receiver),
+    PACKETS("lost_receiver_max", lost_receiver_max),
     PACKETS("lost_sender", lost_sender),
     PACKETS("reordered", reordered),
     PACKETS("duplicate", duplicate),
@@ -120,12 +152,10 @@ static const struct field fields[] = {
     PACKETS("loss_bursts", loss_bursts),
     PACKETS("loss_burst_longest", loss_burst_longest),
     PART("packets.loss_burst_mean", packets, Mp__Packets, loss_burst_mean, VALUE_REAL),
-    {"limiter.verdict", false, get_member, offsetof(Mp__Cell, limiter), NO_PARENT,
-        offsetof(Mp__Limiter, verdict), VALUE_TEXT},
-    {"limiter.evidence", false, get_member, offsetof(Mp__Cell, limiter), NO_PARENT,
-        offsetof(Mp__Limiter, evidence), VALUE_TEXT},
-    {"limiter.runner_up", false, get_member, offsetof(Mp__Cell, limiter), NO_PARENT,
-        offsetof(Mp__Limiter, runner_up), VALUE_TEXT},
+    PART_TEXT("limiter.verdict", limiter, Mp__Limiter, verdict),
+    PART_TEXT("limiter.subtype", limiter, Mp__Limiter, subtype),
+    PART_TEXT("limiter.evidence", limiter, Mp__Limiter, evidence),
+    PART_TEXT("limiter.runner_up", limiter, Mp__Limiter, runner_up),
     PART("limiter.margin", limiter, Mp__Limiter, margin, VALUE_REAL),
     REAL("cpu.sender", cpu_sender),
     REAL("cpu.receiver", cpu_receiver),
@@ -146,6 +176,21 @@ static const struct field fields[] = {
     REAL("best_flow_p50_s", best_flow_p50_s),
     SMALL("source_port", source_port),
     SMALL("destination_port", destination_port),
+    PART_FIXED("until.target", convergence, Mp__Convergence, target, VALUE_REAL),
+    PART_FIXED("until.reached", convergence, Mp__Convergence, reached, VALUE_BOOL),
+    PART("until.half_width", convergence, Mp__Convergence, half_width, VALUE_REAL),
+    PART("until.samples", convergence, Mp__Convergence, samples, VALUE_WHOLE),
+    PART("until.looks", convergence, Mp__Convergence, looks, VALUE_WHOLE),
+    PART("until.autocorrelation", convergence, Mp__Convergence, autocorrelation, VALUE_REAL),
+    PART_TEXT("until.why", convergence, Mp__Convergence, why),
+    PART_FIXED("bucket.at_s", bucket, Mp__Bucket, at_s, VALUE_REAL),
+    PART_FIXED("bucket.before_bps", bucket, Mp__Bucket, before_bps, VALUE_REAL),
+    PART_FIXED("bucket.after_bps", bucket, Mp__Bucket, after_bps, VALUE_REAL),
+    PART_FIXED("bucket.bytes", bucket, Mp__Bucket, bytes, VALUE_WHOLE),
+    WHOLE("valid_for.bytes", valid_bytes),
+    REAL("valid_for.duration_s", valid_s),
+    RECORD("host_sender", record_sender),
+    RECORD("host_receiver", record_receiver),
 };
 
 const struct field *report_fields(size_t *count)

@@ -230,6 +230,8 @@ static void test_options(FILE *stream, const Mp__TestSpec *spec)
     member_true(stream, "bidir", spec->has_bidir, spec->bidir);
     member_whole(stream, "flows", spec->has_flows, spec->flows);
     member_real(stream, "probe_rate", spec->has_probe_rate, spec->probe_rate);
+    member_real(stream, "until", spec->has_until, spec->until);
+    member_whole(stream, "streams", spec->has_streams, spec->streams);
     fputc('}', stream);
 }
 

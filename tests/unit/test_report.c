@@ -473,10 +473,10 @@ static void csv_columns_are_the_json_names_and_read_back(void **state)
     fixture_fill(&fixture, 3, 3);
     char *text = printed(&fixture, &(struct report_options){.format = "csv"}), *rest = text;
     json_t *root = parsed(printed(&fixture, &(struct report_options){.format = "json"}));
-    char *names[128], *fields[128];
+    char *names[256], *fields[256];
     size_t columns, count, rows = 0;
-    rest = csv_record(rest, names, 128, &columns);
-    while (*rest && (rest = csv_record(rest, fields, 128, &count))) {
+    rest = csv_record(rest, names, 256, &columns);
+    while (*rest && (rest = csv_record(rest, fields, 256, &count))) {
         json_t *cell = json_array_get(json_object_get(root, "cells"), rows++);
         assert_int_equal(count, columns);
         for (size_t i = 0; i < columns; i++) {

@@ -127,8 +127,10 @@ static ProtobufCMessage *sample_of(const ProtobufCMessageDescriptor *type)
     ProtobufCMessage *message = calloc(1, type->sizeof_message);
     protobuf_c_message_init(type, message);
     fill(message);
-    if (type == &mp__test_spec__descriptor) // a rate is stated or endless, not both
-        ((Mp__TestSpec *)message)->has_bitrate_max = false;
+    if (type == &mp__test_spec__descriptor) {
+        ((Mp__TestSpec *)message)->has_bitrate_max = false; // a rate is stated or endless, not both
+        ((Mp__TestSpec *)message)->until = 0.05;
+    }
     return message;
 }
 
