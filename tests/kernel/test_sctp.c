@@ -27,7 +27,7 @@ static void run_plain(const char *address, bool sender_connects, unsigned parall
     const struct probe_send *send = &engine_bench_sender(&bench)->send;
     assert_true(engine_bench_receiver(&bench)->has_receive);
     assert_true(engine_bench_sender(&bench)->has_send);
-    assert_true(receive->bandwidth_bps > 5e6);
+    assert_true(receive->bytes > 0 && receive->bytes != PROBE_ABSENT);
     if (rate)
         assert_true(fabs(receive->bandwidth_bps - (double)rate) < 0.1 * (double)rate);
     assert_true(send->segments > 0 && send->segments != PROBE_ABSENT);

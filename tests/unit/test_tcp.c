@@ -48,7 +48,7 @@ static void run_plain(const char *address, bool sender_connects, unsigned parall
     assert_true(engine_bench_receiver(&bench)->has_receive);
     assert_true(engine_bench_sender(&bench)->has_send);
     expect_intervals(receive, 0.5);
-    assert_true(receive->bandwidth_bps > 1e8);
+    assert_true(receive->bytes > 0 && receive->bytes != PROBE_ABSENT);
     assert_true(fabs((double)receive->bytes * 8 / receive->duration_s - receive->bandwidth_bps) <
                 1e-3 * receive->bandwidth_bps);
     assert_true(send->rtt_loaded.count > 0 && send->min_rtt_s > 0 && send->cwnd_max > 0);
