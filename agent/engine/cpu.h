@@ -10,7 +10,7 @@
 
 #include "probe.h"
 
-#define CPU_THREADS_MAX 8
+#define CPU_THREADS_MAX 20
 
 typedef struct cpu cpu_t;
 

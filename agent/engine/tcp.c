@@ -57,6 +57,9 @@ static void join_reports(struct probe_report *report, struct probe_report *other
     if (!(report->load.run_queue_wait >= other->load.run_queue_wait))
         report->load.run_queue_wait = other->load.run_queue_wait;
     report->load.cores += other->load.cores;
+    size_t have = strlen(report->technique);
+    snprintf(report->technique + have, sizeof report->technique - have, "%s%s", have ? "; " : "",
+        other->technique);
     if (other->outcome != PROBE_OK)
         probe_report_fail(report, other->outcome, other->retry, "%s", other->reason);
     else if (other->reason[0] && !report->reason[0])
@@ -121,9 +124,6 @@ void tcp_run(const struct probe_order *order, dataport_t *port, const struct pro
         // In a bidirectional test flow 0 is the connecting end's.
         probe_describe_socket(
             self.fds[1], order, self.flow_count == 2 ? order->connects : order->sends, report);
-        snprintf(report->technique, sizeof report->technique, "%s",
-            protocol == DATAPORT_SCTP ? "sctp one-to-one, messages on stream 0"
-                                      : "send 256K; recv MSG_TRUNC lowat");
         if (self.flow_count == 2)
             run_both(&self);
         else if (order->sends)

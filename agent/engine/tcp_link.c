@@ -42,13 +42,13 @@ int tcp_link_read(struct tcp_flow *flow, struct control *message)
     return 1;
 }
 
-static int add(int epoll_fd, int fd, uint32_t events, uint32_t name)
+static int add(int epoll_fd, int fd, uint32_t events, enum tcp_event name)
 {
     struct epoll_event event = {.events = events, .data.u32 = name};
     return fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
-int tcp_watch(const struct tcp_flow *flow, uint32_t load_events)
+int tcp_watch(const struct tcp_flow *flow, int news_fd)
 {
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0)
@@ -56,8 +56,8 @@ int tcp_watch(const struct tcp_flow *flow, uint32_t load_events)
     int rc = add(epoll_fd, flow->hooks->stop_fd, EPOLLIN, TCP_EVENT_STOP);
     if (rc == 0)
         rc = add(epoll_fd, flow->control_fd, EPOLLIN, TCP_EVENT_CONTROL);
-    for (unsigned i = 0; rc == 0 && i < flow->streams; i++)
-        rc = add(epoll_fd, flow->fds[i], load_events, i);
+    if (rc == 0)
+        rc = add(epoll_fd, news_fd, EPOLLIN, TCP_EVENT_NEWS);
     if (rc < 0)
         close(epoll_fd);
     return rc < 0 ? rc : epoll_fd;

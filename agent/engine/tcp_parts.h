@@ -29,7 +29,6 @@ struct tcp_flow {
     int *fds; // load streams
     unsigned streams;
     bool sctp;           // its sockets are SCTP associations
-    uint64_t read_bytes; // sctp: what this end has read, as the kernel has no such count
     uint32_t sequence_out, sequence_in;
     uint8_t in[CONTROL_SIZE]; // a message that has not come whole yet
     size_t have;
@@ -44,11 +43,10 @@ int tcp_link_send(struct tcp_flow *flow, struct control *message);
 // 1 a message, 0 none yet, -ECONNRESET closed, MESH_E_AUTH not from the peer of this test.
 int tcp_link_read(struct tcp_flow *flow, struct control *message);
 
-// An epoll set with the stop signal, the control connection and the load streams in it.
-// event.data.u32 is a stream's index or one of these.
-#define TCP_EVENT_CONTROL UINT32_MAX
-#define TCP_EVENT_STOP (UINT32_MAX - 1)
-int tcp_watch(const struct tcp_flow *flow, uint32_t load_events);
+// An epoll set with the stop signal, the control connection and the crew's news in it.
+// event.data.u32 is one of these.
+enum tcp_event { TCP_EVENT_CONTROL, TCP_EVENT_STOP, TCP_EVENT_NEWS };
+int tcp_watch(const struct tcp_flow *flow, int news_fd);
 // Waits until `until_mono_ns` (0: does not wait).
 int tcp_wait(int epoll_fd, struct epoll_event *events, int room, int64_t until_mono_ns);
 

@@ -1,4 +1,7 @@
-#include "tcp_parts.h"
+// The conversation of the receiving end: consent, the window and its samples, limits and the end.
+// The load is read by a crew (tcp_drain.c).
+
+#include "tcp_crew.h"
 
 #include <errno.h>
 #include <linux/sock_diag.h>
@@ -12,8 +15,7 @@
 #include "errors.h"
 #include "tcpinfo.h"
 
-#define READ_SIZE (1024 * 1024)
-#define READS_A_TURN 4
+#define LOWAT_MAX (1024 * 1024)
 #define LOWAT_NS (4 * NS_PER_MS) // kept under 5 ms of the rate
 #define SILENT_NS (5 * NS_PER_S)
 #define LINGER_NS (200 * NS_PER_MS) // for what drains after the final count
@@ -24,9 +26,7 @@ struct receiver {
     struct probe_report *report;
     cpu_t *cpu;
     int epoll_fd;
-    uint8_t *buffer; // never written: MSG_TRUNC drops what it reads
-    bool *closed;
-    unsigned open;
+    struct tcp_crew crew;
     enum control_phase phase;
     bool final_seen, over;
     int64_t created_ns, start_ns, t0_ns, t1_ns, done_ns, final_ns;
@@ -40,7 +40,6 @@ struct receiver {
     unsigned bin_count, queue_samples, queue_high;
     size_t interval_room;
     unsigned lowat;
-    int recv_flags;
 };
 
 static void fail(struct receiver *self, bool retry, const char *words)
@@ -52,7 +51,8 @@ static void fail(struct receiver *self, bool retry, const char *words)
 // Reads the kernel's counts of all streams; their time is the middle of the reading.
 static void sample(struct receiver *self)
 {
-    uint64_t bytes = self->flow->read_bytes, segments = 0;
+    // The kernel has no such count of an association.
+    uint64_t bytes = self->flow->sctp ? atomic_load(&self->crew.bytes) : 0, segments = 0;
     int64_t before = clock_mono_ns();
     for (unsigned i = 0; i < self->flow->streams; i++) {
         struct tcp_counters counters;
@@ -88,6 +88,7 @@ static void give_feedback(struct receiver *self)
 static void open_window(struct receiver *self)
 {
     sample(self);
+    tcp_crew_watch(&self->crew, self->cpu);
     cpu_begin(self->cpu);
     self->phase = CONTROL_WINDOW;
     self->t0_ns = self->interval_from_ns = self->sampled_ns;
@@ -150,6 +151,9 @@ static void close_window(struct receiver *self)
         receive->receive_queue_high = (double)self->queue_high / self->queue_samples;
     socklen_t size = sizeof receive->receive_buffer;
     getsockopt(self->flow->fds[0], SOL_SOCKET, SO_RCVBUF, &receive->receive_buffer, &size);
+    snprintf(self->report->technique, sizeof self->report->technique, "%s%s",
+        self->flow->sctp ? "recv" : "recv MSG_TRUNC, SO_RCVLOWAT",
+        self->crew.size > 1 ? ", several threads" : "");
     self->report->has_receive = true;
     self->t1_bytes = self->bytes;
     self->done_ns = self->sampled_ns;
@@ -212,7 +216,8 @@ static void check_limits(struct receiver *self)
 static void check_silence(struct receiver *self, int64_t now_ns)
 {
     if (self->done_ns) {
-        if (self->final_seen && (self->open == 0 || now_ns >= self->final_ns + LINGER_NS))
+        if (self->final_seen && (atomic_load(&self->crew.closed) == self->flow->streams ||
+                                    now_ns >= self->final_ns + LINGER_NS))
             self->over = true;
         else if (!self->final_seen && now_ns >= self->done_ns + TCP_FINAL_NS)
             fail(self, true, "the sender vanished before its final count");
@@ -234,7 +239,7 @@ static void adapt_lowat(struct receiver *self)
     double rate = (double)(self->bytes - self->tick_bytes) / span_ns / self->flow->streams;
     double wanted = rate * (double)LOWAT_NS;
     unsigned lowat = self->done_ns || wanted < 1 ? 1
-                     : wanted > READ_SIZE        ? READ_SIZE
+                     : wanted > LOWAT_MAX        ? LOWAT_MAX
                                                  : (unsigned)wanted;
     // A change under a third is not worth a system call a stream.
     if (lowat < self->lowat + self->lowat / 3 && lowat > self->lowat - self->lowat / 3)
@@ -254,35 +259,24 @@ static void look_at_queue(struct receiver *self)
     self->queue_high += memory[SK_MEMINFO_RMEM_ALLOC] > memory[SK_MEMINFO_RCVBUF] / 2;
 }
 
-static void end_of_stream(struct receiver *self, unsigned stream)
+static void begin_load(struct receiver *self, int64_t now_ns)
 {
-    if (!self->done_ns) {
-        fail(self, true, "the sender closed a load connection before the end");
-        return;
-    }
-    self->closed[stream] = true;
-    self->open--;
-    epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, self->flow->fds[stream], NULL);
+    self->start_ns = self->bin_from_ns = now_ns;
+    self->bin_bytes = self->base_bytes;
+    self->phase = CONTROL_OMIT;
+    self->next_tick_ns = now_ns;
 }
 
-static void read_stream(struct receiver *self, unsigned stream)
+// The first load has come, or a stream has ended.
+static void hear_crew(struct receiver *self)
 {
-    for (int i = 0; i < READS_A_TURN && !self->over && !self->closed[stream]; i++) {
-        ssize_t got = recv(self->flow->fds[stream], self->buffer, READ_SIZE, self->recv_flags);
-        if (got < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (got > 0 && self->flow->sctp)
-            self->flow->read_bytes += (uint64_t)got;
-        if (got <= 0) {
-            end_of_stream(self, stream);
-        } else if (!self->start_ns) {
-            self->start_ns = clock_mono_ns();
-            self->bin_from_ns = self->start_ns;
-            self->bin_bytes = self->base_bytes;
-            self->phase = CONTROL_OMIT;
-            self->next_tick_ns = self->start_ns;
-        }
-    }
+    uint64_t count;
+    (void)!read(self->crew.news_fd, &count, sizeof count);
+    int64_t first = atomic_load(&self->crew.first_mono_ns);
+    if (first && !self->start_ns)
+        begin_load(self, first);
+    if (atomic_load(&self->crew.closed) > 0 && !self->done_ns)
+        fail(self, true, "the sender closed a load connection before the end");
 }
 
 static void listen_to_sender(struct receiver *self)
@@ -351,27 +345,27 @@ static void keep_time(struct receiver *self)
     }
     if (!self->over && now >= self->next_feedback_ns)
         give_feedback(self);
-    if (!self->over)
-        check_silence(self, now);
 }
 
 static void turn(struct receiver *self)
 {
-    struct epoll_event events[64];
-    int count = tcp_wait(self->epoll_fd, events, 64, wake_at(self));
-    // Time first: a sample must not wait for the reading of what has come.
+    struct epoll_event events[4];
+    int count = tcp_wait(self->epoll_fd, events, 4, wake_at(self));
+    // Time first: a sample must not wait.
     keep_time(self);
     for (int i = 0; i < count && !self->over; i++) {
-        uint32_t name = events[i].data.u32;
-        if (name == TCP_EVENT_STOP) {
+        uint32_t event = events[i].data.u32;
+        if (event == TCP_EVENT_STOP) {
             probe_report_fail(self->report, PROBE_STOPPED, false, "stopped");
             self->over = true;
-        } else if (name == TCP_EVENT_CONTROL) {
+        } else if (event == TCP_EVENT_CONTROL) {
             listen_to_sender(self);
         } else {
-            read_stream(self, name);
+            hear_crew(self);
         }
     }
+    if (!self->over)
+        check_silence(self, clock_mono_ns());
 }
 
 static void prepare(struct receiver *self)
@@ -380,28 +374,40 @@ static void prepare(struct receiver *self)
     self->interval_ns = spec->interval_ns > 0 ? spec->interval_ns : NS_PER_S;
     if (self->interval_ns < spec->duration_ns / TESTSPEC_INTERVALS_MAX)
         self->interval_ns = spec->duration_ns / TESTSPEC_INTERVALS_MAX + 1;
-    self->open = self->flow->streams;
     self->lowat = 1;
-    // SCTP copies in any case.
-    self->recv_flags = self->flow->sctp ? MSG_DONTWAIT : MSG_DONTWAIT | MSG_TRUNC;
+    self->epoll_fd = -1;
     self->cpu = cpu_new();
     cpu_watch(self->cpu, gettid());
-    self->buffer = malloc(READ_SIZE);
-    self->closed = calloc(self->flow->streams, sizeof *self->closed);
-    if (!self->buffer || !self->closed)
-        abort();
     sample(self);
     self->base_bytes = self->tick_bytes = self->bytes;
     self->tick_ns = self->last_growth_ns = self->sampled_ns;
     self->next_tick_ns = self->created_ns + TCP_TICK_NS;
 }
 
+static bool start_crew(struct receiver *self)
+{
+    unsigned size = tcp_crew_size(self->flow->streams);
+    if (!tcp_crew_start(&self->crew, self->flow, size, tcp_drain))
+        return false;
+    tcp_crew_order(&self->crew, TCP_CREW_GO);
+    return true;
+}
+
+static void release(struct receiver *self)
+{
+    tcp_crew_end(&self->crew);
+    if (self->epoll_fd >= 0)
+        close(self->epoll_fd);
+    cpu_destroy(&self->cpu);
+}
+
 void tcp_receive(struct tcp_flow *flow, struct probe_report *report)
 {
     struct receiver self = {.flow = flow, .report = report, .created_ns = clock_mono_ns()};
     prepare(&self);
-    self.epoll_fd = tcp_watch(flow, EPOLLIN);
-    if (self.epoll_fd < 0)
+    if (!start_crew(&self))
+        fail(&self, true, "no thread for the load");
+    else if ((self.epoll_fd = tcp_watch(flow, self.crew.news_fd)) < 0)
         fail(&self, false, mesh_strerror(self.epoll_fd));
     else
         give_feedback(&self); // consent
@@ -414,9 +420,5 @@ void tcp_receive(struct tcp_flow *flow, struct probe_report *report)
         report->outcome = PROBE_OK;
     if (report->outcome != PROBE_OK)
         tcp_link_send(flow, &(struct control){.type = CONTROL_ABORT});
-    if (self.epoll_fd >= 0)
-        close(self.epoll_fd);
-    cpu_destroy(&self.cpu);
-    free(self.buffer);
-    free(self.closed);
+    release(&self);
 }

@@ -1,4 +1,7 @@
-#include "tcp_parts.h"
+// The conversation of the sending end: consent, window, counters and the end. The load itself is
+// moved by a crew (tcp_load.c).
+
+#include "tcp_crew.h"
 
 #include <errno.h>
 #include <math.h>
@@ -15,10 +18,6 @@
 #include "histogram.h"
 #include "tcpinfo.h"
 
-#define CHUNK (256 * 1024)
-#define SCTP_MESSAGE (16 * 1024)
-#define QUANTUM_NS (2 * NS_PER_MS) // a paced sender wakes this often
-#define BURST_NS (50 * NS_PER_MS)  // what it may catch up on after a late wake-up
 // The kernel smooths, the tokens below are exact. Of several streams one that lags must catch up.
 #define PACING_ROOM_ONE 1.05
 #define PACING_ROOM_MANY 3.0
@@ -29,50 +28,19 @@ struct sender {
     cpu_t *cpu;
     histogram_t *rtt;
     int epoll_fd;
-    uint8_t *chunk;
-    bool *writable;
-    unsigned next; // whose turn it is
+    struct tcp_crew crew;
     struct tcp_counters *begin, *now_counters;
     enum control_phase phase;
     bool started, window, over;
     int64_t created_ns, start_ns, last_feedback_ns, held_since_ns, stalled_ns, next_tick_ns;
     int64_t window_begin_ns, window_end_ns, done_ns;
-    uint64_t sent_bytes, begin_bytes, rate_bps;
-    double tokens; // bytes that may leave now
-    int64_t tokens_at_ns;
+    uint64_t begin_bytes, rate_bps;
 };
 
 static void fail(struct sender *self, const char *words)
 {
     probe_report_fail(self->report, PROBE_FAILED, true, "%s", words);
     self->over = true;
-}
-
-// An association takes messages of one size only.
-static size_t message_size(const struct sender *self)
-{
-    unsigned length = self->flow->order->spec.length;
-    return length ? length : SCTP_MESSAGE;
-}
-
-static size_t quantum(const struct sender *self)
-{
-    if (self->flow->sctp)
-        return message_size(self);
-    double bytes = (double)self->rate_bps / 8e9 * (double)QUANTUM_NS;
-    return bytes < 1400 ? 1400 : bytes > CHUNK ? CHUNK : (size_t)bytes;
-}
-
-static void refill(struct sender *self, int64_t now_ns)
-{
-    double per_ns = (double)self->rate_bps / 8e9;
-    double most = per_ns * (double)BURST_NS;
-    if (most < 2.0 * (double)quantum(self))
-        most = 2.0 * (double)quantum(self);
-    self->tokens += per_ns * (double)(now_ns - self->tokens_at_ns);
-    if (self->tokens > most)
-        self->tokens = most;
-    self->tokens_at_ns = now_ns;
 }
 
 static void pace_streams(struct sender *self)
@@ -98,8 +66,9 @@ static void open_window(struct sender *self, int64_t now_ns)
 {
     self->window = true;
     self->window_begin_ns = now_ns;
-    self->begin_bytes = self->sent_bytes;
+    self->begin_bytes = atomic_load(&self->crew.bytes);
     read_counters(self, self->begin);
+    tcp_crew_watch(&self->crew, self->cpu);
     cpu_begin(self->cpu);
 }
 
@@ -131,6 +100,12 @@ static void report_rtt(const struct sender *self)
         .max_s = (double)histogram_max(h) * 1e-9};
 }
 
+static void name_technique(struct sender *self)
+{
+    snprintf(self->report->technique, sizeof self->report->technique, "%s%s",
+        tcp_load_technique(&self->crew), self->crew.size > 1 ? ", several threads" : "");
+}
+
 static void close_window(struct sender *self, int64_t now_ns)
 {
     struct probe_send *send = &self->report->send;
@@ -151,7 +126,7 @@ static void close_window(struct sender *self, int64_t now_ns)
     }
     // No count of what the peer acknowledged: what the associations took in stands for it.
     if (self->flow->sctp)
-        send->bytes = self->sent_bytes - self->begin_bytes;
+        send->bytes = atomic_load(&self->crew.bytes) - self->begin_bytes;
     double all_us = span_s * 1e6 * self->flow->streams;
     send->duration_s = span_s;
     if (span_s > 0)
@@ -161,6 +136,7 @@ static void close_window(struct sender *self, int64_t now_ns)
         send->receive_window_limited = fmin(rwnd_us / all_us, 1);
         send->send_buffer_limited = fmin(sndbuf_us / all_us, 1);
     }
+    name_technique(self);
     send->mss = self->now_counters[0].mss;
     send->path_mtu = self->now_counters[0].path_mtu;
     send->stalled_s = (double)self->stalled_ns * 1e-9;
@@ -176,6 +152,7 @@ static void close_window(struct sender *self, int64_t now_ns)
 static void drop_load(struct sender *self)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
+    tcp_crew_end(&self->crew);
     for (unsigned i = 0; i < self->flow->streams; i++) {
         setsockopt(self->flow->fds[i], SOL_SOCKET, SO_LINGER, &now, sizeof now);
         close(self->flow->fds[i]);
@@ -203,6 +180,13 @@ static void finish_window(struct sender *self, int64_t now_ns)
         fail(self, "the control connection broke at the end of the test");
 }
 
+static int64_t limit_ns(const struct sender *self)
+{
+    const struct probe_order *order = self->flow->order;
+    int64_t most = testspec_omit_max_ns(&order->spec) + order->spec.duration_ns + 2 * NS_PER_S;
+    return order->limit_ns > 0 && order->limit_ns < most ? order->limit_ns : most;
+}
+
 static void hear(struct sender *self, const struct control *message, int64_t now_ns)
 {
     if (message->type == CONTROL_ABORT) {
@@ -213,15 +197,17 @@ static void hear(struct sender *self, const struct control *message, int64_t now
         return;
     if (!self->started) {
         self->started = true;
-        self->start_ns = self->tokens_at_ns = now_ns;
+        self->start_ns = now_ns;
+        atomic_store(&self->crew.until_mono_ns, now_ns + limit_ns(self));
     }
     if (self->held_since_ns) {
         self->stalled_ns += now_ns - self->held_since_ns;
         self->held_since_ns = 0;
-        self->tokens_at_ns = now_ns;
     }
     self->last_feedback_ns = now_ns;
     self->phase = message->phase;
+    if (self->phase != CONTROL_DONE)
+        tcp_crew_order(&self->crew, TCP_CREW_GO);
     if (message->phase == CONTROL_WINDOW && !self->window)
         open_window(self, now_ns);
     if (message->phase == CONTROL_DONE && !self->done_ns)
@@ -246,13 +232,6 @@ static void listen_to_receiver(struct sender *self, int64_t now_ns)
         fail(self, "the receiver closed the control connection before the end");
 }
 
-static int64_t limit_ns(const struct sender *self)
-{
-    const struct probe_order *order = self->flow->order;
-    int64_t most = testspec_omit_max_ns(&order->spec) + order->spec.duration_ns + 2 * NS_PER_S;
-    return order->limit_ns > 0 && order->limit_ns < most ? order->limit_ns : most;
-}
-
 static void check_times(struct sender *self, int64_t now_ns)
 {
     if (self->done_ns) {
@@ -266,163 +245,95 @@ static void check_times(struct sender *self, int64_t now_ns)
         return;
     }
     int64_t silent_ns = now_ns - self->last_feedback_ns;
-    if (silent_ns >= CONTROL_SILENCE_NS && !self->held_since_ns)
+    if (silent_ns >= CONTROL_SILENCE_NS && !self->held_since_ns) {
         self->held_since_ns = now_ns;
+        tcp_crew_order(&self->crew, TCP_CREW_PAUSE);
+    }
     if (silent_ns >= CONTROL_GIVE_UP_NS)
         fail(self, "the receiver has been silent for 5 s");
     else if (now_ns >= self->start_ns + limit_ns(self) + NS_PER_S)
         fail(self, "the receiver did not end the test by its deadline");
 }
 
-// ------------------------------------------------------------------ load
+// ------------------------------------------------------------------ the loop
 
-static bool may_send(const struct sender *self, int64_t now_ns)
-{
-    uint64_t limit_bytes = self->flow->order->limit_bytes;
-    return self->started && !self->done_ns && !self->held_since_ns && !self->over &&
-           now_ns < self->start_ns + limit_ns(self) &&
-           (!limit_bytes || self->sent_bytes < limit_bytes);
-}
-
-static size_t allowance(const struct sender *self)
-{
-    size_t size = self->flow->sctp ? message_size(self) : CHUNK;
-    if (self->rate_bps) {
-        size = quantum(self);
-        if (self->tokens < (double)size)
-            return 0;
-    }
-    uint64_t limit = self->flow->order->limit_bytes;
-    if (limit && limit - self->sent_bytes < size)
-        size = (size_t)(limit - self->sent_bytes);
-    return size;
-}
-
-// One chunk on each stream in turn that takes one; false when there is nothing more to do now.
-static bool send_round(struct sender *self)
-{
-    bool sent_any = false;
-    for (unsigned i = 0; i < self->flow->streams; i++) {
-        size_t size = allowance(self);
-        unsigned stream = (self->next + i) % self->flow->streams;
-        if (size == 0)
-            break;
-        if (!self->writable[stream])
-            continue;
-        ssize_t sent =
-            send(self->flow->fds[stream], self->chunk, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-        // Only a refusal promises an edge of EPOLLOUT; a short write does not.
-        if (sent < 0 && errno == EAGAIN)
-            self->writable[stream] = false;
-        if (sent > 0) {
-            self->sent_bytes += (uint64_t)sent;
-            self->tokens -= (double)sent;
-            sent_any = true;
-        } else if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            fail(self, "the receiver closed a load connection before the end");
-            return false;
-        }
-    }
-    self->next = (self->next + 1) % self->flow->streams;
-    return sent_any;
-}
-
-static bool any_writable(const struct sender *self)
-{
-    for (unsigned i = 0; i < self->flow->streams; i++)
-        if (self->writable[i])
-            return true;
-    return false;
-}
-
-static int64_t wake_at(const struct sender *self, int64_t now_ns)
-{
-    if (!may_send(self, now_ns) || !any_writable(self))
-        return self->next_tick_ns;
-    if (!self->rate_bps)
-        return 0;
-    double missing = (double)quantum(self) - self->tokens;
-    if (missing <= 0)
-        return 0;
-    int64_t at = now_ns + (int64_t)(missing * 8e9 / (double)self->rate_bps) + 1;
-    return at < self->next_tick_ns ? at : self->next_tick_ns;
-}
-
-static void handle(struct sender *self, const struct epoll_event *event, int64_t now_ns)
+static void handle(struct sender *self, uint32_t event, int64_t now_ns)
 {
     if (self->over)
         return;
-    if (event->data.u32 == TCP_EVENT_STOP) {
+    if (event == TCP_EVENT_STOP) {
         probe_report_fail(self->report, PROBE_STOPPED, false, "stopped");
         self->over = true;
-    } else if (event->data.u32 == TCP_EVENT_CONTROL) {
-        listen_to_receiver(self, now_ns);
-    } else if (!self->done_ns && event->events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) {
-        // The receiver may have said why on the control connection.
-        listen_to_receiver(self, now_ns);
-        if (!self->over && !self->done_ns)
-            fail(self, "the receiver closed a load connection before the end");
     } else {
-        self->writable[event->data.u32] = true;
+        // The crew's news is that a stream broke; the receiver may have said why.
+        listen_to_receiver(self, now_ns);
+        if (!self->over && !self->done_ns && atomic_load(&self->crew.closed) > 0)
+            fail(self, "the receiver closed a load connection before the end");
     }
 }
 
 static void turn(struct sender *self)
 {
-    struct epoll_event events[64];
+    struct epoll_event events[4];
+    int count = tcp_wait(self->epoll_fd, events, 4, self->next_tick_ns);
     int64_t now = clock_mono_ns();
-    int count = tcp_wait(self->epoll_fd, events, 64, wake_at(self, now));
-    now = clock_mono_ns();
     for (int i = 0; i < count; i++)
-        handle(self, &events[i], now);
+        handle(self, events[i].data.u32, now);
     if (self->over)
         return;
     check_times(self, now);
-    if (now >= self->next_tick_ns) {
-        self->next_tick_ns = now + TCP_TICK_NS;
-        if (!self->done_ns)
-            tick(self);
-    }
-    if (self->rate_bps && self->started)
-        refill(self, now);
-    // A paced sender sends all it may; an unlimited one looks up after each round.
-    while (may_send(self, now) && send_round(self) && self->rate_bps)
-        continue;
+    if (now < self->next_tick_ns)
+        return;
+    self->next_tick_ns = now + TCP_TICK_NS;
+    if (!self->done_ns)
+        tick(self);
 }
 
 static void release(struct sender *self)
 {
+    tcp_crew_end(&self->crew);
     if (self->epoll_fd >= 0)
         close(self->epoll_fd);
     cpu_destroy(&self->cpu);
     histogram_destroy(&self->rtt);
-    free(self->chunk);
-    free(self->writable);
     free(self->begin);
     free(self->now_counters);
 }
 
-void tcp_send(struct tcp_flow *flow, struct probe_report *report)
+static bool start_crew(struct sender *self)
+{
+    self->crew.rate_bps = self->rate_bps;
+    self->crew.limit_bytes = self->flow->order->limit_bytes;
+    // One thread keeps a rate exactly, several would keep their parts of it.
+    unsigned size = self->rate_bps ? 1 : tcp_crew_size(self->flow->streams);
+    return tcp_crew_start(&self->crew, self->flow, size, tcp_load);
+}
+
+static void prepare(struct sender *self)
 {
     bool capped;
-    struct sender self = {.flow = flow, .report = report, .created_ns = clock_mono_ns()};
-    self.rate_bps = tcp_rate(flow->order, &capped);
+    self->rate_bps = tcp_rate(self->flow->order, &capped);
     if (capped)
-        report->send.capped_bps = self.rate_bps;
-    self.cpu = cpu_new();
-    cpu_watch(self.cpu, gettid());
-    self.rtt = histogram_new();
-    self.chunk = malloc(CHUNK);
-    self.writable = calloc(flow->streams, sizeof *self.writable);
-    self.begin = calloc(flow->streams, sizeof *self.begin);
-    self.now_counters = calloc(flow->streams, sizeof *self.now_counters);
-    if (!self.chunk || !self.writable || !self.begin || !self.now_counters)
+        self->report->send.capped_bps = self->rate_bps;
+    self->cpu = cpu_new();
+    cpu_watch(self->cpu, gettid());
+    self->rtt = histogram_new();
+    self->begin = calloc(self->flow->streams, sizeof *self->begin);
+    self->now_counters = calloc(self->flow->streams, sizeof *self->now_counters);
+    if (!self->begin || !self->now_counters)
         abort();
-    ticket_random(self.chunk, CHUNK);
-    pace_streams(&self);
-    self.next_tick_ns = self.created_ns + TCP_TICK_NS;
-    self.epoll_fd = tcp_watch(flow, EPOLLOUT | EPOLLRDHUP | EPOLLET);
-    if (self.epoll_fd < 0)
+    pace_streams(self);
+    self->next_tick_ns = self->created_ns + TCP_TICK_NS;
+    self->epoll_fd = -1;
+}
+
+void tcp_send(struct tcp_flow *flow, struct probe_report *report)
+{
+    struct sender self = {.flow = flow, .report = report, .created_ns = clock_mono_ns()};
+    prepare(&self);
+    if (!start_crew(&self))
+        fail(&self, "no thread for the load");
+    else if ((self.epoll_fd = tcp_watch(flow, self.crew.news_fd)) < 0)
         fail(&self, mesh_strerror(self.epoll_fd));
     while (!self.over)
         turn(&self);

@@ -1,7 +1,9 @@
 // Bandwidth tests beside iperf3 on the same links, one after the other in one run: what is reported
 // are medians and ratios, never absolute judgements, because machines are shared and noisy.
 //
-//     bench_engine [--iperf3 PATH] [--rounds N] [--json FILE]
+//     bench_engine [--iperf3 PATH] [--rounds N] [--case WORDS] [--json FILE]
+//
+// --case: only the rows whose name has these words in it.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,9 +43,9 @@ struct samples {
 };
 
 static struct options {
-    const char *iperf3, *json;
+    const char *iperf3, *json, *only;
     unsigned rounds;
-} options = {"iperf3", NULL, 5};
+} options = {"iperf3", NULL, "", 5};
 
 static const char topology[] = "subnet bench 10.97.1.0/24\nhost h1 bench\nhost h2 bench\n"
                                "host slow bench rate=100mbit\n";
@@ -146,6 +148,8 @@ static void beside_iperf3(void **state)
         "CPU s/Gb", "iperf3", "ratio", "loss %", "iperf3");
     for (size_t i = 0; i < ROWS; i++) {
         struct samples samples;
+        if (!strstr(rows[i].name, options.only))
+            continue;
         for (unsigned round = 0; round < options.rounds; round++) {
             samples.ours[round] = measure_ours(mesh, &rows[i]);
             samples.theirs[round] = measure_theirs(mesh, &rows[i]);
@@ -160,8 +164,9 @@ static void beside_iperf3(void **state)
 
 static int usage(void)
 {
-    fprintf(
-        stderr, "usage: bench_engine [--iperf3 PATH] [--rounds 1..%d] [--json FILE]\n", ROUNDS_MAX);
+    fprintf(stderr,
+        "usage: bench_engine [--iperf3 PATH] [--rounds 1..%d] [--case WORDS] [--json FILE]\n",
+        ROUNDS_MAX);
     return 2;
 }
 
@@ -174,6 +179,8 @@ int main(int argc, char **argv)
             options.iperf3 = argv[i + 1];
         else if (strcmp(argv[i], "--json") == 0)
             options.json = argv[i + 1];
+        else if (strcmp(argv[i], "--case") == 0)
+            options.only = argv[i + 1];
         else if (strcmp(argv[i], "--rounds") == 0)
             options.rounds = (unsigned)atoi(argv[i + 1]);
         else

@@ -1,0 +1,71 @@
+#ifndef MESHPERF_TCP_CREW_H
+#define MESHPERF_TCP_CREW_H
+
+// The threads that move a flow's load, apart from the one that holds its conversation (tcp_send,
+// tcp_receive): a sample or a message never waits for load. Each thread has a share of the streams,
+// neighbours first; one thread is enough unless there are both streams and cores for more.
+//
+// The conversation's thread makes the crew, tells it to go, to pause or to end, and closes the
+// sockets after tcp_crew_end. What a member has to tell it raises `news_fd`.
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cpu.h"
+#include "tcp_parts.h"
+
+#define TCP_CREW_MAX 8
+
+enum tcp_crew_order { TCP_CREW_PAUSE, TCP_CREW_GO, TCP_CREW_END };
+
+struct tcp_crew;
+
+struct tcp_member {
+    struct tcp_crew *crew;
+    unsigned first, streams; // its share of flow->fds
+    int wake_fd;             // readable when the order may have changed
+    pthread_t thread;
+    atomic_int tid;
+};
+
+struct tcp_crew {
+    const struct tcp_flow *flow;
+    unsigned size;
+    struct tcp_member members[TCP_CREW_MAX];
+    atomic_int order; // enum tcp_crew_order
+    int news_fd;
+    // What the members tell.
+    atomic_uint_least64_t bytes;        // that they moved, all together
+    atomic_int_least64_t first_mono_ns; // when the first of them came; 0: not yet
+    atomic_uint closed;                 // streams that the peer closed or broke
+    atomic_bool copied;                 // load: the way without copies was refused; drain: unused
+    // For the sender's members, set before the start.
+    uint64_t rate_bps, limit_bytes; // of the whole flow, 0: none
+    atomic_int_least64_t until_mono_ns;
+};
+
+// How many threads for so many streams on this host.
+unsigned tcp_crew_size(unsigned streams);
+// Starts `size` threads in `work`, which gets its member; they begin paused. False: no thread could
+// be had, and nothing is left.
+bool tcp_crew_start(struct tcp_crew *self, const struct tcp_flow *flow, unsigned size,
+    void *(*work)(void *member));
+// All members count as the test's threads.
+void tcp_crew_watch(const struct tcp_crew *self, cpu_t *cpu);
+void tcp_crew_order(struct tcp_crew *self, enum tcp_crew_order order);
+// Ends and joins them. Safe on a crew that never started.
+void tcp_crew_end(struct tcp_crew *self);
+
+// For the members: what they are to do; sleeping until that is not TCP_CREW_PAUSE.
+enum tcp_crew_order tcp_crew_await(struct tcp_member *member);
+void tcp_crew_news(struct tcp_crew *self);
+
+// Thread bodies: tcp_load.c, tcp_drain.c.
+void *tcp_load(void *member);
+void *tcp_drain(void *member);
+// How they do it, for the report.
+const char *tcp_load_technique(const struct tcp_crew *self);
+
+#endif

@@ -1,0 +1,102 @@
+#include "tcp_crew.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+// A member of a receiving crew: takes what has come out of the sockets, and throws it away.
+// MSG_TRUNC spares the copy of TCP's bytes; SO_RCVLOWAT, which the conversation adapts to the rate,
+// spares most wake-ups. What is reported comes from the kernel's counters, except SCTP's bytes.
+
+#define READ_SIZE (1024 * 1024)
+#define READS_A_TURN 4
+#define WAKE UINT32_MAX
+
+struct drain {
+    struct tcp_member *member;
+    struct tcp_crew *crew;
+    const int *fds;
+    int epoll_fd, flags;
+    uint8_t *buffer; // not written to with MSG_TRUNC
+};
+
+static void stream_closed(struct drain *self, unsigned stream)
+{
+    (void)epoll_ctl(self->epoll_fd, EPOLL_CTL_DEL, self->fds[stream], NULL);
+    atomic_fetch_add(&self->crew->closed, 1);
+    tcp_crew_news(self->crew);
+}
+
+static void took(struct drain *self, size_t bytes)
+{
+    int_least64_t never = 0;
+    atomic_fetch_add(&self->crew->bytes, bytes);
+    if (atomic_load(&self->crew->first_mono_ns) == 0 &&
+        atomic_compare_exchange_strong(&self->crew->first_mono_ns, &never, clock_mono_ns()))
+        tcp_crew_news(self->crew);
+}
+
+static void read_stream(struct drain *self, unsigned stream)
+{
+    for (int i = 0; i < READS_A_TURN; i++) {
+        ssize_t got = recv(self->fds[stream], self->buffer, READ_SIZE, self->flags);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (got <= 0) {
+            stream_closed(self, stream);
+            return;
+        }
+        took(self, (size_t)got);
+    }
+}
+
+static void read_until_told(struct drain *self)
+{
+    struct epoll_event events[64];
+    while (atomic_load(&self->crew->order) == TCP_CREW_GO) {
+        int count = epoll_wait(self->epoll_fd, events, 64, -1);
+        uint64_t wakes;
+        for (int i = 0; i < count; i++)
+            if (events[i].data.u32 == WAKE)
+                (void)!read(self->member->wake_fd, &wakes, sizeof wakes);
+            else
+                read_stream(self, events[i].data.u32);
+    }
+}
+
+static bool watch(struct drain *self)
+{
+    self->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = WAKE};
+    bool ok = self->epoll_fd >= 0 &&
+              epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, self->member->wake_fd, &event) == 0;
+    for (unsigned i = 0; ok && i < self->member->streams; i++) {
+        event = (struct epoll_event){.events = EPOLLIN, .data.u32 = i};
+        ok = epoll_ctl(self->epoll_fd, EPOLL_CTL_ADD, self->fds[i], &event) == 0;
+    }
+    return ok;
+}
+
+void *tcp_drain(void *arg)
+{
+    struct tcp_member *member = arg;
+    struct drain self = {.member = member,
+        .crew = member->crew,
+        .fds = member->crew->flow->fds + member->first,
+        .flags = member->crew->flow->sctp ? MSG_DONTWAIT : MSG_DONTWAIT | MSG_TRUNC,
+        .buffer = malloc(READ_SIZE)};
+    atomic_store(&member->tid, gettid());
+    if (!self.buffer)
+        abort();
+    if (!watch(&self))
+        stream_closed(&self, 0);
+    while (tcp_crew_await(member) == TCP_CREW_GO)
+        read_until_told(&self);
+    if (self.epoll_fd >= 0)
+        close(self.epoll_fd);
+    free(self.buffer);
+    return NULL;
+}
