@@ -13,15 +13,12 @@ static unsigned cores_usable(void)
     return count > 0 ? (unsigned)count : 1;
 }
 
-// Half of the cores: interrupts and the other end of a loopback test need some as well.
 unsigned tcp_crew_size(unsigned streams)
 {
-    unsigned most = cores_usable() / 2;
+    unsigned most = cores_usable();
     if (most > TCP_CREW_MAX)
         most = TCP_CREW_MAX;
-    if (most > streams)
-        most = streams;
-    return most > 0 ? most : 1;
+    return most > streams ? streams : most;
 }
 
 void tcp_crew_news(struct tcp_crew *self)

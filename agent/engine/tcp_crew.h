@@ -3,7 +3,7 @@
 
 // The threads that move a flow's load, apart from the one that holds its conversation (tcp_send,
 // tcp_receive): a sample or a message never waits for load. Each thread has a share of the streams,
-// neighbours first; one thread is enough unless there are both streams and cores for more.
+// neighbours first: as many threads as there are streams and cores for.
 //
 // The conversation's thread makes the crew, tells it to go, to pause or to end, and closes the
 // sockets after tcp_crew_end. What a member has to tell it raises `news_fd`.
@@ -15,6 +15,7 @@
 
 #include "cpu.h"
 #include "tcp_parts.h"
+#include "tcp_trial.h"
 
 #define TCP_CREW_MAX 8
 
@@ -40,18 +41,20 @@ struct tcp_crew {
     atomic_uint_least64_t bytes;        // that they moved, all together
     atomic_int_least64_t first_mono_ns; // when the first of them came; 0: not yet
     atomic_uint closed;                 // streams that the peer closed or broke
-    atomic_bool copied;                 // load: the way without copies was refused; drain: unused
-    // For the sender's members, set before the start.
-    uint64_t rate_bps, limit_bytes; // of the whole flow, 0: none
+    // Of a sending crew. Set before the start: rate and volume of the whole flow, 0: none.
+    uint64_t rate_bps, limit_bytes;
     atomic_int_least64_t until_mono_ns;
+    // How its members move load, which the first of them finds out unless it is settled already.
+    atomic_int way; // enum tcp_way
+    atomic_bool settled, tried;
 };
 
 // How many threads for so many streams on this host.
 unsigned tcp_crew_size(unsigned streams);
 // Starts `size` threads in `work`, which gets its member; they begin paused. False: no thread could
 // be had, and nothing is left.
-bool tcp_crew_start(struct tcp_crew *self, const struct tcp_flow *flow, unsigned size,
-    void *(*work)(void *member));
+bool tcp_crew_start(
+    struct tcp_crew *self, const struct tcp_flow *flow, unsigned size, void *(*work)(void *member));
 // All members count as the test's threads.
 void tcp_crew_watch(const struct tcp_crew *self, cpu_t *cpu);
 void tcp_crew_order(struct tcp_crew *self, enum tcp_crew_order order);
@@ -65,6 +68,8 @@ void tcp_crew_news(struct tcp_crew *self);
 // Thread bodies: tcp_load.c, tcp_drain.c.
 void *tcp_load(void *member);
 void *tcp_drain(void *member);
+// The window begins: what is found out by now holds.
+void tcp_load_settle(struct tcp_crew *self);
 // How they do it, for the report.
 const char *tcp_load_technique(const struct tcp_crew *self);
 

@@ -7,22 +7,29 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
 
-// A member of a sending crew. Load without copies: a pipe is filled once with random bytes
-// (vmsplice lends our pages to it), tee() refers to them again in a second pipe for each round, and
-// splice() hands that to the socket. What a socket did not take goes to the next one: it is all the
-// same bytes. Where the kernel refuses any of these, send() copies.
+// A member of a sending crew. Two ways: send() copies, several times from the same few bytes so
+// that they stay in the cache. Without copies: a pipe is filled once with random bytes (vmsplice
+// lends our pages to it), tee() refers to them again in a second pipe, and splice() hands that to
+// the socket; what a socket did not take goes to the next one, it is all the same bytes.
+// tcp_trial.h says which of them is used.
+//
+// Larger pieces than these hold the socket for so long that acknowledgements queue up, and were
+// slower.
 
-#define CHUNK (1024 * 1024) // of a pipe, and the most that one call moves
-#define COPY_CHUNK (256 * 1024)
-#define SPLICE_LEAST (64 * 1024) // below, a copy costs less than two system calls
+#define BYTES (1024 * 1024) // of a pipe
+#define SOURCE_BYTES (64 * 1024)
+#define COPY_CHUNK (512 * 1024)
+#define SPLICE_CHUNK (128 * 1024)
 #define SCTP_MESSAGE (16 * 1024)
-#define QUANTUM_NS (2 * NS_PER_MS) // a paced sender wakes this often
-#define BURST_NS (50 * NS_PER_MS)  // what it may catch up on after a late wake-up
-#define LOOK_NS (50 * NS_PER_MS)   // orders are looked at this often when nothing else happens
+#define QUANTUM_NS (8 * NS_PER_MS) // a paced sender wakes this often; the kernel spreads it
+#define QUANTUM_MAX (256 * 1024)
+#define BURST_NS (50 * NS_PER_MS) // what it may catch up on after a late wake-up
+#define LOOK_NS (50 * NS_PER_MS)  // orders are looked at this often when nothing else happens
 #define WAKE UINT32_MAX
 
 struct load {
@@ -32,10 +39,12 @@ struct load {
     unsigned streams, blocked, next;
     bool *writable;
     int epoll_fd;
-    uint8_t *bytes;        // CHUNK of them
-    int well[2], relay[2]; // pipes; -1: copies
-    size_t relayed;        // bytes that the relay holds
-    double tokens;         // bytes that may leave now, of a paced flow
+    uint8_t *bytes;        // BYTES of them
+    int well[2], relay[2]; // pipes; -1: none
+    struct tcp_trial trial;
+    bool trying;
+    size_t relayed; // bytes that the relay holds
+    double tokens;  // bytes that may leave now, of a paced flow
     int64_t tokens_at_ns;
 };
 
@@ -54,7 +63,7 @@ static void close_pipes(struct load *self)
 static bool fill_well(struct load *self)
 {
     int room = fcntl(self->well[1], F_GETPIPE_SZ);
-    struct iovec rest = {self->bytes, room < CHUNK ? (size_t)room : CHUNK};
+    struct iovec rest = {self->bytes, room < BYTES ? (size_t)room : BYTES};
     while (rest.iov_len > 0) {
         ssize_t put = vmsplice(self->well[1], &rest, 1, SPLICE_F_NONBLOCK);
         if (put <= 0)
@@ -72,9 +81,9 @@ static bool open_pipes(struct load *self)
         pipe2(self->relay, O_CLOEXEC | O_NONBLOCK) < 0)
         return false;
     // Smaller ones do as well, with more calls.
-    (void)fcntl(self->well[1], F_SETPIPE_SZ, CHUNK);
-    (void)fcntl(self->relay[1], F_SETPIPE_SZ, CHUNK);
-    return fcntl(self->well[1], F_GETPIPE_SZ) >= SPLICE_LEAST && fill_well(self);
+    (void)fcntl(self->well[1], F_SETPIPE_SZ, BYTES);
+    (void)fcntl(self->relay[1], F_SETPIPE_SZ, BYTES);
+    return fcntl(self->well[1], F_GETPIPE_SZ) >= SPLICE_CHUNK && fill_well(self);
 }
 
 // splice() heeds the socket's own flag, not one of the call.
@@ -84,18 +93,11 @@ static void make_nonblocking(const struct load *self)
         (void)fcntl(self->fds[i], F_SETFL, fcntl(self->fds[i], F_GETFL) | O_NONBLOCK);
 }
 
-static void copy_from_now_on(struct load *self)
-{
-    close_pipes(self);
-    self->relayed = 0;
-    atomic_store(&self->crew->copied, true);
-}
-
 // As send().
 static ssize_t put_spliced(struct load *self, int fd, size_t size)
 {
     if (self->relayed == 0) {
-        ssize_t lent = tee(self->well[0], self->relay[1], CHUNK, SPLICE_F_NONBLOCK);
+        ssize_t lent = tee(self->well[0], self->relay[1], BYTES, SPLICE_F_NONBLOCK);
         if (lent <= 0)
             return lent < 0 && errno != EAGAIN ? -1 : 0;
         self->relayed = (size_t)lent;
@@ -108,17 +110,31 @@ static ssize_t put_spliced(struct load *self, int fd, size_t size)
     return moved;
 }
 
+static ssize_t put_copied(const struct load *self, int fd, size_t size)
+{
+    if (size <= SOURCE_BYTES)
+        return send(fd, self->bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    struct iovec pieces[COPY_CHUNK / SOURCE_BYTES];
+    struct msghdr message = {.msg_iov = pieces};
+    for (size_t left = size; left > 0; message.msg_iovlen++) {
+        size_t piece = left < SOURCE_BYTES ? left : SOURCE_BYTES;
+        pieces[message.msg_iovlen] = (struct iovec){self->bytes, piece};
+        left -= piece;
+    }
+    return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static ssize_t put(struct load *self, int fd, size_t size)
 {
-    if (self->well[0] >= 0 && size >= SPLICE_LEAST) {
-        ssize_t moved = put_spliced(self, fd, size);
+    if (atomic_load(&self->crew->way) == TCP_SPLICE && self->well[0] >= 0) {
+        ssize_t moved = put_spliced(self, fd, size < SPLICE_CHUNK ? size : SPLICE_CHUNK);
         if (moved > 0 || (moved < 0 && errno != EINVAL && errno != ENOSYS && errno != EPERM))
             return moved;
-        copy_from_now_on(self);
+        // Refused: never again in this test.
+        atomic_store(&self->crew->way, TCP_COPY);
+        atomic_store(&self->crew->settled, true);
     }
-    if (!self->crew->flow->sctp && size > COPY_CHUNK)
-        size = COPY_CHUNK;
-    return send(fd, self->bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return put_copied(self, fd, size);
 }
 
 // ------------------------------------------------------------------ how much
@@ -135,7 +151,7 @@ static size_t quantum(const struct load *self)
     if (self->crew->flow->sctp)
         return message_size(self);
     double bytes = (double)self->crew->rate_bps / 8e9 * (double)QUANTUM_NS;
-    return bytes < 1400 ? 1400 : bytes > COPY_CHUNK ? COPY_CHUNK : (size_t)bytes;
+    return bytes < 1400 ? 1400 : bytes > QUANTUM_MAX ? QUANTUM_MAX : (size_t)bytes;
 }
 
 static void refill(struct load *self, int64_t now_ns)
@@ -154,7 +170,7 @@ static void refill(struct load *self, int64_t now_ns)
 static size_t allowance(const struct load *self)
 {
     const struct tcp_crew *crew = self->crew;
-    size_t size = crew->flow->sctp ? message_size(self) : CHUNK;
+    size_t size = crew->flow->sctp ? message_size(self) : COPY_CHUNK;
     if (crew->rate_bps) {
         size = quantum(self);
         if (self->tokens < (double)size)
@@ -167,6 +183,43 @@ static size_t allowance(const struct load *self)
             size = (size_t)left;
     }
     return size;
+}
+
+// ------------------------------------------------------------------ which way
+
+static int64_t cpu_ns(void)
+{
+    struct timespec used = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return used.tv_sec * NS_PER_S + used.tv_nsec;
+}
+
+void tcp_load_settle(struct tcp_crew *self)
+{
+    atomic_store(&self->settled, true);
+}
+
+static void begin_trial(struct load *self)
+{
+    self->trying = true;
+    atomic_store(&self->crew->tried, true);
+    tcp_trial_begin(&self->trial, clock_mono_ns(), atomic_load(&self->crew->bytes), cpu_ns());
+    atomic_store(&self->crew->way, tcp_trial_way(&self->trial));
+}
+
+// The first member's, between two rounds.
+static void go_on_with_trial(struct load *self, int64_t now_ns)
+{
+    bool settled = atomic_load(&self->crew->settled), more = true;
+    if (!settled && !tcp_trial_due(&self->trial, now_ns))
+        return;
+    if (!settled)
+        more = tcp_trial_next(&self->trial, now_ns, atomic_load(&self->crew->bytes), cpu_ns());
+    self->trying = more && !settled;
+    atomic_store(&self->crew->way,
+        self->trying ? tcp_trial_way(&self->trial) : tcp_trial_better(&self->trial));
+    if (!self->trying)
+        atomic_store(&self->crew->settled, true);
 }
 
 // ------------------------------------------------------------------ the loop
@@ -255,6 +308,8 @@ static void send_until_told(struct load *self)
     while (atomic_load(&self->crew->order) == TCP_CREW_GO) {
         int64_t now = clock_mono_ns();
         bool moved = false;
+        if (self->trying)
+            go_on_with_trial(self, now);
         if (may_send(self, now)) {
             if (self->crew->rate_bps)
                 refill(self, now);
@@ -273,12 +328,10 @@ static void send_until_told(struct load *self)
 
 static uint8_t *random_bytes(void)
 {
-    // Of large pages where there are some: fewer pieces for each packet.
-    void *at = mmap(NULL, 2 * CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *at = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
         abort();
-    (void)madvise(at, 2 * CHUNK, MADV_HUGEPAGE);
-    ticket_random(at, CHUNK);
+    ticket_random(at, BYTES);
     return at;
 }
 
@@ -311,23 +364,29 @@ void *tcp_load(void *arg)
         abort();
     self.bytes = random_bytes();
     make_nonblocking(&self);
-    if (self.crew->flow->sctp || !open_pipes(&self))
-        copy_from_now_on(&self);
+    bool able = !atomic_load(&self.crew->settled) && open_pipes(&self);
+    if (!able)
+        close_pipes(&self);
     if (!watch(&self))
         stream_broke(&self, 0);
-    while (tcp_crew_await(member) == TCP_CREW_GO)
+    while (tcp_crew_await(member) == TCP_CREW_GO) {
+        if (able && member == member->crew->members && !atomic_load(&self.crew->tried))
+            begin_trial(&self);
         send_until_told(&self);
+    }
     if (self.epoll_fd >= 0)
         close(self.epoll_fd);
     close_pipes(&self);
     free(self.writable);
-    munmap(self.bytes, 2 * CHUNK);
+    munmap(self.bytes, BYTES);
     return NULL;
 }
 
 const char *tcp_load_technique(const struct tcp_crew *self)
 {
-    return self->flow->sctp             ? "sctp one-to-one, messages on stream 0"
-           : atomic_load(&self->copied) ? "send 256K"
-                                        : "tee and splice from a pipe of 1M";
+    if (self->flow->sctp)
+        return "sctp one-to-one, messages on stream 0";
+    if (atomic_load(&self->way) == TCP_SPLICE)
+        return "tee and splice of 128K";
+    return atomic_load(&self->tried) ? "send of 512K, faster here than splice" : "send of 512K";
 }

@@ -28,7 +28,7 @@ struct tcp_flow {
     int control_fd;
     int *fds; // load streams
     unsigned streams;
-    bool sctp;           // its sockets are SCTP associations
+    bool sctp; // its sockets are SCTP associations
     uint32_t sequence_out, sequence_in;
     uint8_t in[CONTROL_SIZE]; // a message that has not come whole yet
     size_t have;

@@ -66,6 +66,7 @@ static void open_window(struct sender *self, int64_t now_ns)
 {
     self->window = true;
     self->window_begin_ns = now_ns;
+    tcp_load_settle(&self->crew);
     self->begin_bytes = atomic_load(&self->crew.bytes);
     read_counters(self, self->begin);
     tcp_crew_watch(&self->crew, self->cpu);
@@ -304,6 +305,8 @@ static bool start_crew(struct sender *self)
 {
     self->crew.rate_bps = self->rate_bps;
     self->crew.limit_bytes = self->flow->order->limit_bytes;
+    // A paced sender's pieces are small.
+    atomic_store(&self->crew.settled, self->rate_bps > 0 || self->flow->sctp);
     // One thread keeps a rate exactly, several would keep their parts of it.
     unsigned size = self->rate_bps ? 1 : tcp_crew_size(self->flow->streams);
     return tcp_crew_start(&self->crew, self->flow, size, tcp_load);
