@@ -63,6 +63,7 @@ Mp__HostLoad *load_to_wire(const struct probe_load *load)
     SET_REAL(wire, busiest_core, load->busiest_core);
     SET_REAL(wire, run_queue_wait, load->run_queue_wait);
     SET_COUNT(wire, softnet_dropped, load->softnet_dropped);
+    SET_COUNT(wire, allowance_exceeded, load->allowance_exceeded);
     SET_REAL(wire, throttled, load->throttled);
     SET_REAL(wire, steal, load->steal);
     if (wire->has_cores || wire->has_busiest_thread || wire->has_busiest_core ||
@@ -157,6 +158,7 @@ static Mp__SendSide *send_side(const struct probe_send *from)
     SET_REAL(wire, receive_window_limited, from->receive_window_limited);
     SET_REAL(wire, send_buffer_limited, from->send_buffer_limited);
     SET_COUNT(wire, cwnd_max, from->cwnd_max);
+    SET_COUNT(wire, delivered_ce, from->delivered_ce);
     SET_COUNT(wire, packets_sent, from->packets_sent);
     SET_COUNT(wire, packets_lost_sender, from->packets_lost_sender);
     SET_REAL(wire, offered_bps, from->offered_bps);

@@ -8,13 +8,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "clock.h"
+#include "record.h"
 
 #define CORES_MAX 1024
 #define SOFTIRQ_INVOLVED 0.1 // a core with more softirq than this works for some test
 
 struct core_time {
-    uint64_t busy, softirq, all; // jiffies
+    uint64_t busy, softirq, steal, all; // jiffies
 };
 
 struct sample {
@@ -23,12 +25,13 @@ struct sample {
     int core[CPU_THREADS_MAX];                                 // where it ran last, -1: unknown
     struct core_time cores[CORES_MAX];
     size_t core_count;
-    uint64_t softnet_dropped;
+    uint64_t softnet_dropped, throttled_ns, allowance_exceeded;
 };
 
 struct cpu {
     pid_t tids[CPU_THREADS_MAX];
     size_t thread_count;
+    char interface[32];
     struct sample begin, end;
 };
 
@@ -106,6 +109,7 @@ static void read_cores(struct sample *sample)
         struct core_time *core = &sample->cores[number];
         core->busy = user + nice + system + irq + softirq + steal;
         core->softirq = softirq;
+        core->steal = steal;
         core->all = core->busy + idle + iowait;
         if (number >= sample->core_count)
             sample->core_count = number + 1;
@@ -139,6 +143,15 @@ static void take(const cpu_t *self, struct sample *sample)
     }
     read_cores(sample);
     sample->softnet_dropped = read_softnet();
+    struct cgroup_cpu quota;
+    cgroup_cpu_read(&quota);
+    sample->throttled_ns = quota.throttled_ns;
+    sample->allowance_exceeded = record_allowance_exceeded(self->interface);
+}
+
+void cpu_watch_interface(cpu_t *self, const char *name)
+{
+    snprintf(self->interface, sizeof self->interface, "%s", name);
 }
 
 void cpu_begin(cpu_t *self)
@@ -154,7 +167,7 @@ static bool ran_there(const cpu_t *self, size_t core)
     return false;
 }
 
-static double busiest_core(const cpu_t *self)
+static double busiest_core(const cpu_t *self, double *steal)
 {
     double most = NAN;
     for (size_t i = 0; i < self->end.core_count && i < self->begin.core_count; i++) {
@@ -164,8 +177,10 @@ static double busiest_core(const cpu_t *self)
         double all = (double)(to->all - from->all);
         double busy = (double)(to->busy - from->busy) / all;
         double softirq = (double)(to->softirq - from->softirq) / all;
-        if ((ran_there(self, i) || softirq > SOFTIRQ_INVOLVED) && !(most >= busy))
-            most = busy;
+        if (!(ran_there(self, i) || softirq > SOFTIRQ_INVOLVED) || most >= busy)
+            continue;
+        most = busy;
+        *steal = (double)(to->steal - from->steal) / all;
     }
     return most;
 }
@@ -192,7 +207,13 @@ void cpu_end(cpu_t *self, struct probe_load *load)
                 load->run_queue_wait = wait;
         }
     }
-    load->busiest_core = busiest_core(self);
+    load->busiest_core = busiest_core(self, &load->steal);
+    // Each of several threads may be held: the sum can exceed the time.
+    if (to->throttled_ns >= from->throttled_ns)
+        load->throttled = fmin((double)(to->throttled_ns - from->throttled_ns) / span, 1);
+    if (from->allowance_exceeded != PROBE_ABSENT && to->allowance_exceeded != PROBE_ABSENT &&
+        to->allowance_exceeded >= from->allowance_exceeded)
+        load->allowance_exceeded = to->allowance_exceeded - from->allowance_exceeded;
     if (from->softnet_dropped != PROBE_ABSENT && to->softnet_dropped >= from->softnet_dropped &&
         to->softnet_dropped != PROBE_ABSENT)
         load->softnet_dropped = to->softnet_dropped - from->softnet_dropped;

@@ -36,6 +36,7 @@ static struct probe_send absent_send(void)
         .receive_window_limited = NAN,
         .send_buffer_limited = NAN,
         .cwnd_max = PROBE_ABSENT,
+        .delivered_ce = PROBE_ABSENT,
         .packets_sent = PROBE_ABSENT,
         .packets_lost_sender = PROBE_ABSENT,
         .offered_bps = NAN,
@@ -82,6 +83,7 @@ void probe_report_init(struct probe_report *report)
             .busiest_core = NAN,
             .run_queue_wait = NAN,
             .softnet_dropped = PROBE_ABSENT,
+            .allowance_exceeded = PROBE_ABSENT,
             .throttled = NAN,
             .steal = NAN},
         .record = {.moved_bytes = PROBE_ABSENT, .quota_cores = NAN}};

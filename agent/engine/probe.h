@@ -83,6 +83,7 @@ struct probe_send {
     double min_rtt_s;
     double busy, receive_window_limited, send_buffer_limited;  // shares of the streams' window
     uint64_t cwnd_max;            // packets
+    uint64_t delivered_ce;        // segments that met congestion (ECN)
     uint64_t packets_sent, packets_lost_sender;                // udp, window
     double offered_bps;
     uint64_t capped_bps;          // rate that a guard or ticket imposed, or PROBE_ABSENT
@@ -119,6 +120,7 @@ struct probe_receive {
 struct probe_load {
     double cores, busiest_thread, busiest_core, run_queue_wait;
     uint64_t softnet_dropped;
+    uint64_t allowance_exceeded;  // packets that the provider's allowances held back
     double throttled, steal;      // shares: of the window, of the busiest core
 };
 

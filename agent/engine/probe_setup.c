@@ -11,6 +11,7 @@
 
 #include "clock.h"
 #include "errors.h"
+#include "record.h"
 
 // ------------------------------------------------------------------ a socket's options
 
@@ -245,6 +246,7 @@ void probe_describe_socket(
         return;
     text_of(&own, own_text, &own_port);
     text_of(&peer, peer_text, &peer_port);
+    record_read(own_text, &report->record);
     report->family = own.ss_family == AF_INET ? 4 : 6;
     report->source_port = forward ? own_port : peer_port;
     report->destination_port = forward ? peer_port : own_port;

@@ -29,8 +29,8 @@ void probe_streams_close(struct probe_streams *self);
 // MESH_E_UNSUPPORTED when the congestion control is not available.
 int probe_socket_options(int fd, const struct probe_order *order);
 
-// Family, ports and the peer's address as seen, from a load socket. `forward`: this end is the
-// source of the ports that are told.
+// Family, ports, the peer's address as seen, and this host's record, from a load socket before the
+// load. `forward`: this end is the source of the ports that are told.
 void probe_describe_socket(
     int fd, const struct probe_order *order, bool forward, struct probe_report *report);
 

@@ -26,6 +26,7 @@ bool sctpinfo_read(int fd, struct tcp_counters *counters)
         .segments_in = stats.sas_iodchunks + stats.sas_iuodchunks,
         .segments_out = stats.sas_oodchunks + stats.sas_ouodchunks,
         .retransmits = stats.sas_rtxchunks,
+        .packets_in = stats.sas_ipackets,
         .rtt_us = path->spinfo_srtt * 1000,
         .cwnd = path->spinfo_mtu ? path->spinfo_cwnd / path->spinfo_mtu : 0,
         .mss = status.sstat_fragmentation_point,

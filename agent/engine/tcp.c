@@ -72,6 +72,8 @@ static void run_both(struct tcp_test *self)
     struct tcp_flow *in = &self->flows[self->order->connects ? 1 : 0];
     struct helper helper = {.flow = in};
     probe_report_init(&helper.report);
+    helper.report.family = self->report->family;
+    helper.report.record = self->report->record;
     pthread_t thread;
     int error = pthread_create(&thread, NULL, receive_apart, &helper);
     if (error) {

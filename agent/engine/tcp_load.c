@@ -388,5 +388,5 @@ const char *tcp_load_technique(const struct tcp_crew *self)
         return "sctp one-to-one, messages on stream 0";
     if (atomic_load(&self->way) == TCP_SPLICE)
         return "tee and splice of 128K";
-    return atomic_load(&self->tried) ? "send of 512K, faster here than splice" : "send of 512K";
+    return atomic_load(&self->tried) ? "send of 512K, better here than splice" : "send of 512K";
 }

@@ -14,6 +14,7 @@
 #include "clock.h"
 #include "errors.h"
 #include "tcpinfo.h"
+#include "wire_rate.h"
 
 #define LOWAT_MAX (1024 * 1024)
 #define LOWAT_NS (4 * NS_PER_MS) // kept under 5 ms of the rate
@@ -31,8 +32,8 @@ struct receiver {
     bool final_seen, over;
     int64_t created_ns, start_ns, t0_ns, t1_ns, done_ns, final_ns;
     int64_t next_tick_ns, next_feedback_ns, next_interval_ns, interval_ns, last_growth_ns;
-    uint64_t base_bytes, bytes, segments; // sums over the streams at the last sample
-    uint64_t t0_bytes, t0_segments, t1_bytes, interval_bytes, tick_bytes;
+    uint64_t base_bytes, bytes, segments, packets; // sums over the streams at the last sample
+    uint64_t t0_bytes, t0_segments, t0_packets, t1_bytes, interval_bytes, tick_bytes;
     int64_t sampled_ns, interval_from_ns, tick_ns;
     int64_t rtt_ns, bin_from_ns;
     uint64_t bin_bytes;
@@ -40,6 +41,7 @@ struct receiver {
     unsigned bin_count, queue_samples, queue_high;
     size_t interval_room;
     unsigned lowat;
+    bool timestamps;
 };
 
 static void fail(struct receiver *self, bool retry, const char *words)
@@ -52,7 +54,8 @@ static void fail(struct receiver *self, bool retry, const char *words)
 static void sample(struct receiver *self)
 {
     // The kernel has no such count of an association.
-    uint64_t bytes = self->flow->sctp ? atomic_load(&self->crew.bytes) : 0, segments = 0;
+    uint64_t bytes = self->flow->sctp ? atomic_load(&self->crew.bytes) : 0, segments = 0,
+             packets = 0;
     int64_t before = clock_mono_ns();
     for (unsigned i = 0; i < self->flow->streams; i++) {
         struct tcp_counters counters;
@@ -60,6 +63,8 @@ static void sample(struct receiver *self)
             continue;
         bytes += counters.bytes_received;
         segments += counters.segments_in;
+        packets += counters.packets_in;
+        self->timestamps = counters.timestamps;
         if (!self->rtt_ns)
             self->rtt_ns = (int64_t)counters.rtt_us * NS_PER_US; // the handshake's
     }
@@ -69,6 +74,7 @@ static void sample(struct receiver *self)
         self->last_growth_ns = self->sampled_ns;
     self->bytes = bytes;
     self->segments = segments;
+    self->packets = packets;
 }
 
 static void give_feedback(struct receiver *self)
@@ -89,11 +95,13 @@ static void open_window(struct receiver *self)
 {
     sample(self);
     tcp_crew_watch(&self->crew, self->cpu);
+    cpu_watch_interface(self->cpu, self->report->record.interface);
     cpu_begin(self->cpu);
     self->phase = CONTROL_WINDOW;
     self->t0_ns = self->interval_from_ns = self->sampled_ns;
     self->t0_bytes = self->interval_bytes = self->bytes;
     self->t0_segments = self->segments;
+    self->t0_packets = self->packets;
     self->t1_ns = self->t0_ns + self->flow->order->spec.duration_ns;
     self->next_interval_ns = self->t0_ns + self->interval_ns;
     if (self->next_interval_ns > self->t1_ns)
@@ -135,6 +143,23 @@ static void close_interval(struct receiver *self)
         self->next_interval_ns = self->t1_ns;
 }
 
+// What the window was on the wire: a connection's segments are packets; an association's packets
+// carry chunks, each padded to a multiple of four.
+static void report_wire(const struct receiver *self, double span_s)
+{
+    struct probe_receive *receive = &self->report->receive;
+    unsigned ip = self->report->family == 6 ? WIRE_IPV6 : WIRE_IPV4;
+    struct wire_traffic traffic = {
+        .payload_bytes = receive->bytes, .packets = self->packets - self->t0_packets};
+    if (self->flow->sctp) {
+        traffic.packet_bytes = ip + WIRE_SCTP;
+        traffic.extra_bytes = receive->segments * WIRE_SCTP_DATA;
+    } else {
+        traffic.packet_bytes = ip + WIRE_TCP + (self->timestamps ? WIRE_TCP_TIMESTAMPS : 0);
+    }
+    wire_rates(&traffic, span_s, receive);
+}
+
 static void close_window(struct receiver *self)
 {
     struct probe_receive *receive = &self->report->receive;
@@ -144,6 +169,7 @@ static void close_window(struct receiver *self)
     double span_s = (double)(self->sampled_ns - self->t0_ns) * 1e-9;
     receive->bytes = self->bytes - self->t0_bytes;
     receive->segments = self->segments - self->t0_segments;
+    report_wire(self, span_s);
     receive->duration_s = span_s;
     receive->omitted_s = (double)(self->t0_ns - self->start_ns) * 1e-9;
     receive->bandwidth_bps = 8.0 * (double)receive->bytes / span_s;

@@ -70,6 +70,7 @@ static void open_window(struct sender *self, int64_t now_ns)
     self->begin_bytes = atomic_load(&self->crew.bytes);
     read_counters(self, self->begin);
     tcp_crew_watch(&self->crew, self->cpu);
+    cpu_watch_interface(self->cpu, self->report->record.interface);
     cpu_begin(self->cpu);
 }
 
@@ -115,12 +116,13 @@ static void close_window(struct sender *self, int64_t now_ns)
     self->window_end_ns = now_ns;
     double span_s = (double)(now_ns - self->window_begin_ns) * 1e-9;
     double busy_us = 0, rwnd_us = 0, sndbuf_us = 0;
-    send->bytes = send->retransmits = send->segments = 0;
+    send->bytes = send->retransmits = send->segments = send->delivered_ce = 0;
     for (unsigned i = 0; i < self->flow->streams; i++) {
         const struct tcp_counters *from = &self->begin[i], *to = &self->now_counters[i];
         send->bytes += to->bytes_acked - from->bytes_acked;
         send->retransmits += to->retransmits - from->retransmits;
         send->segments += to->segments_out - from->segments_out;
+        send->delivered_ce += to->delivered_ce - from->delivered_ce;
         busy_us += (double)(to->busy_us - from->busy_us);
         rwnd_us += (double)(to->rwnd_limited_us - from->rwnd_limited_us);
         sndbuf_us += (double)(to->sndbuf_limited_us - from->sndbuf_limited_us);

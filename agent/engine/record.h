@@ -1,0 +1,17 @@
+#ifndef MESHPERF_RECORD_H
+#define MESHPERF_RECORD_H
+
+// What this host is, kept beside each result so that two runs can be compared: kernel, the interface
+// that the test's packets pass with its driver, speed, MTU, offloads and queue, limits of the
+// socket buffers, cores, quota, virtualisation, boot.
+
+#include "probe.h"
+
+// `local_address`: the test's own. Never fails; what cannot be read is absent. Some 20 system calls.
+void record_read(const char *local_address, struct probe_record *record);
+
+// The sum of the interface's counters of what its provider's allowances held back (their names end
+// in "allowance_exceeded": bandwidth, packets, connections). PROBE_ABSENT: it has none.
+uint64_t record_allowance_exceeded(const char *interface);
+
+#endif
