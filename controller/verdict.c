@@ -14,14 +14,17 @@
 #define NETWORK_SHARE 0.8
 #define THREAD_BUSY 0.9
 #define CORE_BUSY 0.95
-#define WAIT_SHARE 0.2  // a thread that waited so long for a core was busy
-#define QUEUE_SHARE 0.5 // of the samples with a receive queue over half its buffer
-#define QUEUE_DELAY 1.5 // smoothed over smallest RTT
+#define WAIT_SHARE 0.2            // a thread that waited so long for a core was busy
+#define QUEUE_SHARE 0.5           // of the samples with a receive queue over half its buffer
+#define QUEUE_BUFFER (128 * 1024) // a smaller one is soon half full, however fast it is read
+#define QUEUE_DELAY 1.5           // smoothed over smallest RTT
+#define THROTTLED_SHARE 0.2       // of the window, by the control group's quota
+#define CE_SHARE 0.01             // of the segments, marked by a queue that uses ECN
 
 #define TEXT_SIZE 200
 
 struct host_share {
-    double thread, core;
+    double thread, core, wait, throttled;
     bool known;
 };
 
@@ -29,17 +32,17 @@ struct host_share {
 struct facts {
     double goodput_bps, asked_bps;
     bool tcp_shares; // busy and the limited shares are known
-    double idle, window, buffer, network;
+    double idle, window, buffer, network, blocked;
     struct host_share tx, rx;
     double queue_high;
-    uint64_t softnet_dropped, retransmits;
+    uint64_t softnet_dropped, retransmits, segments, marked, allowance;
     double rtt_mean_s, rtt_min_s;
     const char *capped_by;
     uint64_t capped_bps;
 };
 
 struct finding {
-    const char *verdict;
+    const char *verdict, *subtype;
     char evidence[TEXT_SIZE];
 };
 
@@ -53,6 +56,7 @@ static bool find(struct finding *finding, const char *verdict, const char *forma
     vsnprintf(finding->evidence, sizeof finding->evidence, format, args);
     va_end(args);
     finding->verdict = verdict;
+    finding->subtype = NULL;
     return true;
 }
 
@@ -64,7 +68,9 @@ static struct host_share host_share(const Mp__HostLoad *load)
     share.known = load->has_busiest_thread || load->has_busiest_core;
     share.thread = load->has_busiest_thread ? load->busiest_thread : 0;
     share.core = load->has_busiest_core ? load->busiest_core : 0;
-    if (load->has_run_queue_wait && load->run_queue_wait > WAIT_SHARE && share.thread < THREAD_BUSY)
+    share.wait = load->has_run_queue_wait ? load->run_queue_wait : 0;
+    share.throttled = load->has_throttled ? load->throttled : 0;
+    if (share.wait > WAIT_SHARE && share.thread < THREAD_BUSY)
         share.thread = THREAD_BUSY;
     return share;
 }
@@ -92,10 +98,19 @@ static struct facts gather(
     facts.window = send->has_receive_window_limited ? send->receive_window_limited : 0;
     facts.buffer = send->has_send_buffer_limited ? send->send_buffer_limited : 0;
     facts.network = send->has_busy ? at_least_0(send->busy - facts.window - facts.buffer) : 0;
-    facts.queue_high = receive->has_receive_queue_high ? receive->receive_queue_high : 0;
+    if (receive->has_receive_queue_high && receive->receive_buffer >= QUEUE_BUFFER)
+        facts.queue_high = receive->receive_queue_high;
+    if (send->has_blocked_s && send->has_duration_s && send->duration_s > 0)
+        facts.blocked = send->blocked_s / send->duration_s;
     if (receiver->load && receiver->load->has_softnet_dropped)
         facts.softnet_dropped = receiver->load->softnet_dropped;
     facts.retransmits = send->has_retransmits ? send->retransmits : 0;
+    facts.segments = send->has_segments ? send->segments : 0;
+    facts.marked = send->has_delivered_ce ? send->delivered_ce : 0;
+    if (sender->load && sender->load->has_allowance_exceeded)
+        facts.allowance += sender->load->allowance_exceeded;
+    if (receiver->load && receiver->load->has_allowance_exceeded)
+        facts.allowance += receiver->load->allowance_exceeded;
     if (send->rtt_loaded && send->rtt_loaded->has_mean)
         facts.rtt_mean_s = send->rtt_loaded->mean;
     if (send->has_min_rtt_s)
@@ -130,8 +145,24 @@ static bool found_idle(const struct facts *facts, struct finding *finding)
     if (busy(&facts->tx))
         return find(finding, "sender_cpu", "idle %.0f %%, sender's thread %.0f %%, core %.0f %%",
             100 * facts->idle, 100 * facts->tx.thread, 100 * facts->tx.core);
+    // There is always more to send: the buffer was full, and empty before it could be filled again.
+    if (facts->blocked >= IDLE_SHARE)
+        return find(finding, "send_buffer",
+            "nothing was queued %.0f %% of the time, the send buffer was full %.0f %%",
+            100 * facts->idle, 100 * facts->blocked);
     return find(finding, "unknown", "the sender had nothing to send %.0f %% of the time",
         100 * facts->idle);
+}
+
+// A quota that is used up limits, whatever else is short of its threshold.
+static bool found_quota(const struct facts *facts, struct finding *finding)
+{
+    double tx = facts->tx.throttled, rx = facts->rx.throttled;
+    if (tx < THROTTLED_SHARE && rx < THROTTLED_SHARE)
+        return false;
+    return find(finding, tx >= rx ? "sender_cpu" : "receiver_cpu",
+        "the %s's control group was out of its CPU quota %.0f %% of the time",
+        tx >= rx ? "sender" : "receiver", 100 * (tx >= rx ? tx : rx));
 }
 
 static bool found_window(const struct facts *facts, struct finding *finding)
@@ -155,9 +186,11 @@ static bool found_buffer(const struct facts *facts, struct finding *finding)
                finding, "send_buffer", "send buffer full %.0f %% of the time", 100 * facts->buffer);
 }
 
+// Hosts of one machine have the same cores: the busier thread tells whose they were.
 static bool found_core(const struct facts *facts, struct finding *finding)
 {
-    if (facts->rx.core >= CORE_BUSY)
+    bool sender_busier = facts->tx.core >= CORE_BUSY && facts->tx.thread > facts->rx.thread;
+    if (facts->rx.core >= CORE_BUSY && !sender_busier)
         return find(
             finding, "receiver_cpu", "a core of the receiver %.0f %% busy", 100 * facts->rx.core);
     if (facts->softnet_dropped > 0)
@@ -167,23 +200,38 @@ static bool found_core(const struct facts *facts, struct finding *finding)
            find(finding, "sender_cpu", "a core of the sender %.0f %% busy", 100 * facts->tx.core);
 }
 
+// The subtype is what the path did to the flow; the first that can be shown.
 static bool found_network(const struct facts *facts, struct finding *finding)
 {
+    double limited = 100 * facts->network;
     if (!facts->tcp_shares || facts->network < NETWORK_SHARE)
         return false;
-    if (facts->retransmits > 0)
-        return find(finding, "network", "loss: %llu retransmits, network-limited %.0f %%",
-            (unsigned long long)facts->retransmits, 100 * facts->network);
-    if (facts->rtt_min_s > 0 && facts->rtt_mean_s >= QUEUE_DELAY * facts->rtt_min_s)
-        return find(finding, "network", "queue: RTT %.2f times its smallest, limited %.0f %%",
-            facts->rtt_mean_s / facts->rtt_min_s, 100 * facts->network);
-    return find(finding, "network", "network-limited %.0f %% of the time", 100 * facts->network);
+    if (facts->allowance > 0) {
+        find(finding, "network", "the provider's allowance held back %llu packets, limited %.0f %%",
+            (unsigned long long)facts->allowance, limited);
+        finding->subtype = "provider_cap";
+    } else if (facts->segments > 0 && (double)facts->marked >= CE_SHARE * (double)facts->segments) {
+        find(finding, "network", "ecn: %llu of %llu segments marked, limited %.0f %%",
+            (unsigned long long)facts->marked, (unsigned long long)facts->segments, limited);
+        finding->subtype = "ecn";
+    } else if (facts->retransmits > 0) {
+        find(finding, "network", "loss: %llu retransmits, network-limited %.0f %%",
+            (unsigned long long)facts->retransmits, limited);
+        finding->subtype = "loss";
+    } else if (facts->rtt_min_s > 0 && facts->rtt_mean_s >= QUEUE_DELAY * facts->rtt_min_s) {
+        find(finding, "network", "queue: RTT %.2f times its smallest, limited %.0f %%",
+            facts->rtt_mean_s / facts->rtt_min_s, limited);
+        finding->subtype = "queue";
+    } else {
+        find(finding, "network", "network-limited %.0f %% of the time", limited);
+    }
+    return true;
 }
 
 typedef bool rule(const struct facts *facts, struct finding *finding);
 
 static rule *const stream_rules[] = {
-    found_bitrate, found_idle, found_window, found_buffer, found_core, found_network};
+    found_bitrate, found_quota, found_idle, found_window, found_buffer, found_core, found_network};
 
 static struct finding judge_stream(const struct facts *facts)
 {
@@ -222,7 +270,7 @@ static struct finding judge_udp(const struct testspec *spec, const struct facts 
     struct finding finding;
     double asked = facts->capped_bps ? (double)facts->capped_bps : facts->asked_bps;
     bool short_of = asked > 0 && send->has_offered_bps && send->offered_bps < REACHED * asked;
-    if (found_bitrate(facts, &finding))
+    if (found_bitrate(facts, &finding) || found_quota(facts, &finding))
         return finding;
     // Nothing of what was asked for is missing but what the sender did not offer: judge it first.
     if (short_of && busy(&facts->tx)) {
@@ -274,6 +322,31 @@ static struct contender second_best(const struct facts *facts, const char *verdi
     return best;
 }
 
+#define KEEP(name, part, member)                                                                   \
+    do {                                                                                           \
+        limiter->has_##name = (part) && (part)->has_##member;                                      \
+        limiter->name = limiter->has_##name ? (part)->member : 0;                                  \
+    } while (0)
+
+// The numbers stay beside the verdict, so that another rule can be tried on them later.
+static void keep_facts(
+    const Mp__EndReport *sender, const Mp__EndReport *receiver, Mp__Limiter *limiter)
+{
+    const Mp__HostLoad *tx = sender->load, *rx = receiver->load;
+    KEEP(busy, sender->send, busy);
+    KEEP(receive_window_limited, sender->send, receive_window_limited);
+    KEEP(send_buffer_limited, sender->send, send_buffer_limited);
+    KEEP(receive_queue_high, receiver->receive, receive_queue_high);
+    KEEP(sender_thread, tx, busiest_thread);
+    KEEP(sender_core, tx, busiest_core);
+    KEEP(sender_wait, tx, run_queue_wait);
+    KEEP(sender_throttled, tx, throttled);
+    KEEP(receiver_thread, rx, busiest_thread);
+    KEEP(receiver_core, rx, busiest_core);
+    KEEP(receiver_wait, rx, run_queue_wait);
+    KEEP(receiver_throttled, rx, throttled);
+}
+
 Mp__Limiter *verdict_new(
     const struct testspec *spec, const Mp__EndReport *sender, const Mp__EndReport *receiver)
 {
@@ -287,6 +360,8 @@ Mp__Limiter *verdict_new(
     mp__limiter__init(limiter);
     limiter->verdict = strdup(finding.verdict);
     limiter->evidence = strdup(finding.evidence);
+    limiter->subtype = finding.subtype ? strdup(finding.subtype) : NULL;
+    keep_facts(sender, receiver, limiter);
     struct contender second = second_best(&facts, finding.verdict);
     // The margin says how far the runner-up stays below its own threshold.
     if (second.verdict && second.share >= 0.5) {

@@ -91,7 +91,7 @@ struct probe_send {
     unsigned mss, path_mtu, length;   // 0: absent
     bool fragmented;
     double stalled_s;             // load held because feedback was silent
-    double blocked_s;             // the local queue or shaper blocked the sender
+    double blocked_s;             // no room for more: udp's local queue, tcp's send buffers
 };
 
 struct probe_receive {

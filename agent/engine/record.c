@@ -65,7 +65,7 @@ static void find_interface(const char *address, struct probe_record *record)
         return;
     for (const struct ifaddrs *entry = all; entry; entry = entry->ifa_next)
         if (has_address(entry, address))
-            snprintf(record->interface, sizeof record->interface, "%s", entry->ifa_name);
+            snprintf(record->interface, sizeof record->interface, "%.15s", entry->ifa_name);
     freeifaddrs(all);
 }
 

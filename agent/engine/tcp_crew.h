@@ -41,7 +41,9 @@ struct tcp_crew {
     atomic_uint_least64_t bytes;        // that they moved, all together
     atomic_int_least64_t first_mono_ns; // when the first of them came; 0: not yet
     atomic_uint closed;                 // streams that the peer closed or broke
-    // Of a sending crew. Set before the start: rate and volume of the whole flow, 0: none.
+    // Of a sending crew: time that no stream had room, of all members together.
+    atomic_int_least64_t blocked_ns;
+    // Set before the start: rate and volume of the whole flow, 0: none.
     uint64_t rate_bps, limit_bytes;
     atomic_int_least64_t until_mono_ns;
     // How its members move load, which the first of them finds out unless it is settled already.

@@ -281,7 +281,11 @@ static void listen_to_sockets(struct load *self, int64_t wait_ns)
     struct epoll_event events[64];
     if (wait_ns == 0 && self->blocked == 0)
         return;
-    int count = tcp_wait(self->epoll_fd, events, 64, wait_ns ? clock_mono_ns() + wait_ns : 0);
+    bool full = self->blocked == self->streams;
+    int64_t since = clock_mono_ns();
+    int count = tcp_wait(self->epoll_fd, events, 64, wait_ns ? since + wait_ns : 0);
+    if (full)
+        atomic_fetch_add(&self->crew->blocked_ns, clock_mono_ns() - since);
     for (int i = 0; i < count; i++) {
         uint32_t stream = events[i].data.u32;
         uint64_t wakes;

@@ -35,6 +35,7 @@ struct sender {
     int64_t created_ns, start_ns, last_feedback_ns, held_since_ns, stalled_ns, next_tick_ns;
     int64_t window_begin_ns, window_end_ns, done_ns;
     uint64_t begin_bytes, rate_bps;
+    int64_t begin_blocked_ns;
 };
 
 static void fail(struct sender *self, const char *words)
@@ -68,6 +69,7 @@ static void open_window(struct sender *self, int64_t now_ns)
     self->window_begin_ns = now_ns;
     tcp_load_settle(&self->crew);
     self->begin_bytes = atomic_load(&self->crew.bytes);
+    self->begin_blocked_ns = atomic_load(&self->crew.blocked_ns);
     read_counters(self, self->begin);
     tcp_crew_watch(&self->crew, self->cpu);
     cpu_watch_interface(self->cpu, self->report->record.interface);
@@ -132,6 +134,8 @@ static void close_window(struct sender *self, int64_t now_ns)
         send->bytes = atomic_load(&self->crew.bytes) - self->begin_bytes;
     double all_us = span_s * 1e6 * self->flow->streams;
     send->duration_s = span_s;
+    int64_t blocked_ns = atomic_load(&self->crew.blocked_ns) - self->begin_blocked_ns;
+    send->blocked_s = fmin((double)blocked_ns * 1e-9 / self->crew.size, span_s);
     if (span_s > 0)
         send->offered_bps = 8.0 * (double)send->bytes / span_s;
     if (all_us > 0 && !self->flow->sctp) {

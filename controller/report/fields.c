@@ -92,6 +92,7 @@ static struct value get_attempts(const struct field *self, const Mp__Cell *cell)
         PART(path ".p999", part, Mp__Distribution, p999, VALUE_REAL),                              \
         PART(path ".max", part, Mp__Distribution, max, VALUE_REAL),                                \
         PART_FIXED(path ".count", part, Mp__Distribution, count, VALUE_WHOLE)
+#define LIMITER(member) PART("limiter." #member, limiter, Mp__Limiter, member, VALUE_REAL)
 // Both hosts have the same values.
 #define RECORD(path, part)                                                                         \
     PART_TEXT(path ".kernel", part, Mp__HostRecord, kernel),                                       \
@@ -157,6 +158,18 @@ static const struct field fields[] = {
     PART_TEXT("limiter.evidence", limiter, Mp__Limiter, evidence),
     PART_TEXT("limiter.runner_up", limiter, Mp__Limiter, runner_up),
     PART("limiter.margin", limiter, Mp__Limiter, margin, VALUE_REAL),
+    LIMITER(busy),
+    LIMITER(receive_window_limited),
+    LIMITER(send_buffer_limited),
+    LIMITER(receive_queue_high),
+    LIMITER(sender_thread),
+    LIMITER(sender_core),
+    LIMITER(sender_wait),
+    LIMITER(sender_throttled),
+    LIMITER(receiver_thread),
+    LIMITER(receiver_core),
+    LIMITER(receiver_wait),
+    LIMITER(receiver_throttled),
     REAL("cpu.sender", cpu_sender),
     REAL("cpu.receiver", cpu_receiver),
     REAL("stalled_s", stalled_s),

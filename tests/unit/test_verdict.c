@@ -11,8 +11,10 @@ struct example {
     uint64_t retransmits, softnet;
     double offered_bps;
     uint64_t sent, received, lost_receiver;
-    bool max;
-    const char *verdict, *words;
+    bool max, small_buffer;
+    double blocked, tx_throttled, rx_throttled;
+    uint64_t segments, marked, allowance;
+    const char *verdict, *words, *subtype;
 };
 
 static void fill_load(Mp__HostLoad *load, double thread, double core, double wait)
@@ -37,7 +39,11 @@ static Mp__Limiter *judge(const struct example *it)
     spec.bitrate_max = it->max;
     fill_load(&tx, it->tx_thread, it->tx_core, it->tx_wait);
     fill_load(&rx, it->rx_thread, it->rx_core, 0);
-    rx.has_softnet_dropped = true;
+    tx.has_throttled = rx.has_throttled = rx.has_softnet_dropped = true;
+    tx.throttled = it->tx_throttled;
+    rx.throttled = it->rx_throttled;
+    tx.has_allowance_exceeded = it->allowance > 0;
+    tx.allowance_exceeded = it->allowance;
     rx.softnet_dropped = it->softnet;
     ends[0].load = &tx;
     ends[1].load = &rx;
@@ -49,6 +55,12 @@ static Mp__Limiter *judge(const struct example *it)
     send.send_buffer_limited = it->buffer;
     send.has_retransmits = true;
     send.retransmits = it->retransmits;
+    send.has_segments = send.has_delivered_ce = it->segments > 0;
+    send.segments = it->segments;
+    send.delivered_ce = it->marked;
+    send.has_blocked_s = send.has_duration_s = true;
+    send.duration_s = 4;
+    send.blocked_s = 4 * it->blocked;
     send.has_offered_bps = it->offered_bps > 0;
     send.offered_bps = it->offered_bps;
     send.has_capped_bps = it->capped_bps > 0;
@@ -58,6 +70,8 @@ static Mp__Limiter *judge(const struct example *it)
     receive.bandwidth_bps = it->goodput_bps;
     receive.has_receive_queue_high = true;
     receive.receive_queue_high = it->queue_high;
+    receive.has_receive_buffer = true;
+    receive.receive_buffer = it->small_buffer ? 16384 : 6291456;
     receive.packets = it->sent ? &packets : NULL;
     packets.has_sent = packets.has_received = packets.has_lost_receiver = true;
     packets.sent = it->sent;
@@ -74,6 +88,8 @@ static void check(const struct example *examples, size_t count)
             (examples[i].words && !strstr(limiter->evidence, examples[i].words)))
             fail_msg("example %zu: %s (%s) instead of %s", i, limiter->verdict, limiter->evidence,
                 examples[i].verdict);
+        if (examples[i].subtype)
+            assert_string_equal(limiter->subtype, examples[i].subtype);
         mp__limiter__free_unpacked(limiter, NULL);
     }
 }
@@ -143,6 +159,90 @@ static void streams_are_judged_by_the_first_rule_that_matches(void **state)
     check(examples, sizeof examples / sizeof *examples);
 }
 
+static void what_each_host_was_short_of_is_told_apart(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 0.99,
+            .retransmits = 5,
+            .rx_throttled = 0.8,
+            .tx_throttled = 0.1,
+            .verdict = "receiver_cpu",
+            .words = "quota 80 %"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 0.83,
+            .tx_throttled = 0.7,
+            .rx_throttled = 0.3,
+            .verdict = "sender_cpu",
+            .words = "the sender's control group"},
+        {.kind = TEST_TCP, .busy = 1, .tx_throttled = 0.19, .verdict = "network"},
+        {.kind = TEST_UDP,
+            .goodput_bps = 1e8,
+            .asked_bps = 1e9,
+            .offered_bps = 1e8,
+            .tx_throttled = 0.5,
+            .verdict = "sender_cpu"},
+        // A small buffer is half full whoever reads it.
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .window = 0.5,
+            .queue_high = 0.9,
+            .small_buffer = true,
+            .rx_thread = 0.6,
+            .verdict = "receive_window"},
+        {.kind = TEST_TCP, .busy = 0.7, .blocked = 0.6, .verdict = "send_buffer"},
+        {.kind = TEST_TCP, .busy = 0.7, .blocked = 0.6, .tx_thread = 0.95, .verdict = "sender_cpu"},
+        // Both hosts on one machine.
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .tx_core = 1,
+            .rx_core = 1,
+            .tx_thread = 0.98,
+            .rx_thread = 0.1,
+            .verdict = "sender_cpu"},
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .tx_core = 1,
+            .rx_core = 1,
+            .tx_thread = 0.3,
+            .rx_thread = 0.8,
+            .verdict = "receiver_cpu"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void the_network_s_limit_has_a_kind(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        {.kind = TEST_TCP, .busy = 1, .retransmits = 1, .verdict = "network", .subtype = "loss"},
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .retransmits = 1,
+            .allowance = 9,
+            .verdict = "network",
+            .subtype = "provider_cap",
+            .words = "held back 9 packets"},
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .segments = 1000,
+            .marked = 10,
+            .verdict = "network",
+            .subtype = "ecn"},
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .retransmits = 2,
+            .segments = 1000,
+            .marked = 9,
+            .verdict = "network",
+            .subtype = "loss"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
 static void datagrams_are_judged_by_where_they_went(void **state)
 {
     (void)state;
@@ -201,6 +301,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_are_judged_by_the_first_rule_that_matches),
+        cmocka_unit_test(what_each_host_was_short_of_is_told_apart),
+        cmocka_unit_test(the_network_s_limit_has_a_kind),
         cmocka_unit_test(datagrams_are_judged_by_where_they_went),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
