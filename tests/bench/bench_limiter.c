@@ -1,0 +1,256 @@
+// The limiter's verdict on cases in which the limit is known because it was put there: a shaped
+// link, a policer, loss, a starved host, small buffers, a rate asked for. Prints each case that is
+// judged otherwise, and the confusion matrix.
+//
+//     bench_limiter [--case WORDS] [--json FILE]
+//
+// Sender s on the first core, receiver r on the last; all links pass the router, whose port to r is
+// port2. Needs root for control groups and an own core for each host.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mesh.h"
+#include "meshtest.h"
+
+static const char topology[] = "subnet lim 10.98.1.0/24\nhost s lim\nhost r lim\n";
+
+// Shell functions for the scenes below.
+static const char functions[] =
+    "link() { $LAB exec router tc qdisc replace dev port2 root \"$@\"; };"
+    "clear_link() { $LAB exec router tc qdisc del dev port2 root; };"
+    "rules() { printf 'table netdev lim { chain in { type filter hook egress device port2 priority"
+    " 0; %s\\n } }\\n' \"$1\" | $LAB exec router nft -f -; };"
+    "clear_rules() { $LAB exec router nft delete table netdev lim; };"
+    "setting() { h=$1; shift; $LAB exec $h sysctl -qw \"$@\"; };"
+    "pid() { cat $DIR/agents/$1/pid; };"
+    "pin() { $LAB exec $1 taskset -a -cp $2 $(pid $1) >/dev/null; };"
+    "group() { if [ -d /sys/fs/cgroup/cpu ]; then echo /sys/fs/cgroup/cpu/meshperf-lim; else echo "
+    "/sys/fs/cgroup/meshperf-lim; fi; };"
+    "quota() { mkdir -p $(group); if [ -e $(group)/cpu.max ]; then echo \"$2 10000\""
+    " >$(group)/cpu.max; else echo 10000 >$(group)/cpu.cfs_period_us; echo $2"
+    " >$(group)/cpu.cfs_quota_us; fi; $LAB exec $1 sh -c \"echo $(pid $1) "
+    ">$(group)/cgroup.procs\"; };"
+    "free_quota() { $LAB exec $1 sh -c \"echo $(pid $1) >$(dirname $(group))/cgroup.procs\"; rmdir"
+    " $(group); };"
+    "hogs() { for i in $(seq $3); do $LAB exec $1 setsid -f sh -c \"echo \\$\\$ >>$DIR/hogs; exec"
+    " timeout 30 taskset -c $2 sh -c 'while :; do :; done'\"; done; };"
+    "free_hogs() { $LAB exec s kill $(cat $DIR/hogs); rm $DIR/hogs; };"
+    "last=$(($(nproc) - 1));";
+
+struct scene {
+    const char *name, *expected; // verdicts that are right, separated by blanks
+    const char *begin, *end;     // shell
+    const char *tests;           // arguments of meshperf run, each line a case
+};
+
+#define SHAPED(rate)                                                                               \
+    {                                                                                              \
+        "link of " rate, "network", "link tbf rate " rate " burst 64k latency 20ms", "clear_link", \
+            "tcp\ntcp -P 4\nudp -b max"                                                            \
+    }
+#define POLICED(rate, words)                                                                       \
+    {                                                                                              \
+        "policer of " words, "network", "rules 'limit rate over " rate " burst 64 kbytes drop'",   \
+            "clear_rules", "tcp\ntcp -P 4"                                                         \
+    }
+#define LOSING(percent, per)                                                                       \
+    {                                                                                              \
+        "link of 100mbit losing " percent, "network",                                              \
+            "link tbf rate 100mbit burst 64k latency 20ms; rules 'numgen random mod 1000 < " per   \
+            " drop'",                                                                              \
+            "clear_link; clear_rules", "tcp\nudp -b 50M"                                           \
+    }
+#define DEEP(rate, limit)                                                                          \
+    {                                                                                              \
+        "link of " rate ", queue of " limit, "network",                                            \
+            "link tbf rate " rate " burst 64k limit " limit, "clear_link", "tcp\ntcp -P 2"         \
+    }
+#define BURST(rate, burst)                                                                         \
+    {                                                                                              \
+        "link of " rate " after " burst, "network",                                                \
+            "link tbf rate " rate " burst " burst " latency 20ms", "clear_link", "tcp -t 3s"       \
+    }
+#define WINDOW(bytes)                                                                              \
+    {                                                                                              \
+        "receive buffer of " bytes, "receive_window",                                              \
+            "setting r net.ipv4.tcp_rmem='4096 " bytes " " bytes "'",                              \
+            "setting r net.ipv4.tcp_rmem='4096 131072 6291456'", "tcp\ntcp -P 2"                   \
+    }
+#define BUFFER(bytes)                                                                              \
+    {                                                                                              \
+        "send buffer of " bytes, "send_buffer",                                                    \
+            "setting s net.ipv4.tcp_wmem='4096 " bytes " " bytes "'",                              \
+            "setting s net.ipv4.tcp_wmem='4096 16384 4194304'", "tcp\ntcp -P 2"                    \
+    }
+#define STARVED(side, host, us, verdict)                                                           \
+    {                                                                                              \
+        side " with " us " of 10000 us", verdict, "quota " host " " us, "free_quota " host,        \
+            "tcp\ntcp -P 2\nudp -b 2G"                                                             \
+    }
+#define HOGGED(side, host, core, count, verdict)                                                   \
+    {                                                                                              \
+        side " beside " count " hogs", verdict, "hogs " host " " core " " count, "free_hogs",      \
+            "tcp\ntcp -P 2\nudp -b 2G"                                                             \
+    }
+
+static const struct scene scenes[] = {
+    SHAPED("10mbit"),
+    SHAPED("50mbit"),
+    SHAPED("100mbit"),
+    SHAPED("300mbit"),
+    SHAPED("1gbit"),
+    POLICED("1250 kbytes/second", "10mbit"),
+    POLICED("12500 kbytes/second", "100mbit"),
+    POLICED("62500 kbytes/second", "500mbit"),
+    LOSING("0.5 %", "5"),
+    LOSING("1 %", "10"),
+    LOSING("5 %", "50"),
+    DEEP("20mbit", "500kb"),
+    DEEP("100mbit", "1mb"),
+    DEEP("300mbit", "4mb"),
+    BURST("50mbit", "10mb"),
+    BURST("200mbit", "30mb"),
+    WINDOW("4096"),
+    WINDOW("8192"),
+    WINDOW("16384"),
+    BUFFER("4608"),
+    BUFFER("9216"),
+    BUFFER("18432"),
+    STARVED("sender", "s", "1000", "sender_cpu"),
+    STARVED("sender", "s", "2000", "sender_cpu"),
+    STARVED("receiver", "r", "1500", "receiver_cpu"),
+    STARVED("receiver", "r", "1000", "receiver_cpu"),
+    HOGGED("sender", "s", "0", "4", "sender_cpu"),
+    HOGGED("sender", "s", "0", "9", "sender_cpu"),
+    HOGGED("receiver", "r", "$last", "9", "receiver_cpu"),
+    HOGGED("receiver", "r", "$last", "19", "receiver_cpu"),
+    {"a rate asked for", "bitrate", ":", ":",
+        "tcp -b 5M\ntcp -b 50M\ntcp -b 500M\ntcp -b 50M -P 4\nudp -b 1M\nudp -b 50M\nudp -b 200M"},
+    {"more asked for than the link", "network", "link tbf rate 50mbit burst 64k latency 20ms",
+        "clear_link", "tcp -b 60M\ntcp -b 1G\nudp -b 60M\nudp -b 300M"},
+    {"nothing in the way", "sender_cpu receiver_cpu", ":", ":", "tcp\ntcp -P 2\ntcp -P 4"},
+};
+
+static const char *const verdicts[] = {
+    "network", "sender_cpu", "receiver_cpu", "send_buffer", "receive_window", "bitrate", "unknown"};
+#define VERDICTS (sizeof verdicts / sizeof *verdicts)
+
+static struct options {
+    const char *only, *json;
+} options = {"", NULL};
+
+struct tally {
+    unsigned confusion[VERDICTS][VERDICTS], cases, right;
+    json_t *list;
+};
+
+static size_t verdict_index(const char *word, size_t length)
+{
+    for (size_t i = 0; i < VERDICTS; i++)
+        if (strlen(verdicts[i]) == length && strncmp(verdicts[i], word, length) == 0)
+            return i;
+    return VERDICTS - 1;
+}
+
+static void count_case(
+    struct tally *tally, const struct scene *scene, const char *test, json_t *cell)
+{
+    const char *verdict = text_at(cell, "limiter.verdict");
+    bool right = strstr(scene->expected, verdict) != NULL;
+    size_t column = verdict_index(verdict, strlen(verdict));
+    // Where two verdicts are right the one that was given is the truth.
+    size_t row = right ? column : verdict_index(scene->expected, strcspn(scene->expected, " "));
+    tally->confusion[row][column]++;
+    tally->cases++;
+    tally->right += right;
+    if (!right)
+        printf("%s, %s: %s (%s), not %s\n", scene->name, test, verdict,
+            text_at(cell, "limiter.evidence"), scene->expected);
+    fflush(stdout);
+    json_t *limiter = json_deep_copy(json_object_get(cell, "limiter"));
+    json_array_append_new(
+        tally->list, json_pack("{s:s, s:s, s:s, s:b, s:f, s:o, s:o?}", "scene", scene->name, "test",
+                         test, "expected", scene->expected, "right", right, "bandwidth_bps",
+                         number_at(cell, "bandwidth_bps"), "limiter", limiter, "bucket",
+                         json_deep_copy(json_object_get(cell, "bucket"))));
+}
+
+static void judge(mesh_t *mesh, struct tally *tally, const struct scene *scene, const char *test)
+{
+    int status;
+    json_t *run = mesh_json(mesh, &status, 60, "-q run %s%s --from s --to r", test,
+        strstr(test, "-t ") ? "" : " -t 1s");
+    char kind[4] = "";
+    snprintf(kind, sizeof kind, "%s", test);
+    json_t *cell = cell_of(run, kind, "s", "r");
+    if (strcmp(text_at(cell, "state"), "ok") == 0)
+        count_case(tally, scene, test, cell);
+    else
+        printf("%s, %s: %s\n", scene->name, test, text_at(cell, "reason"));
+    json_decref(run);
+}
+
+static void play(mesh_t *mesh, struct tally *tally, const struct scene *scene)
+{
+    char tests[512];
+    struct outcome begun = mesh_shell(mesh, 30, "%s %s", functions, scene->begin);
+    if (begun.status == 0) {
+        snprintf(tests, sizeof tests, "%s", scene->tests);
+        for (char *test = strtok(tests, "\n"); test; test = strtok(NULL, "\n"))
+            judge(mesh, tally, scene, test);
+    } else {
+        printf("%s: left out: %s\n", scene->name, begun.err);
+    }
+    outcome_release(&begun);
+    struct outcome ended = mesh_shell(mesh, 30, "%s %s", functions, scene->end);
+    outcome_release(&ended);
+}
+
+static void print_matrix(const struct tally *tally)
+{
+    printf("\n%-16s", "provoked \\ said");
+    for (size_t i = 0; i < VERDICTS; i++)
+        printf(" %14s", verdicts[i]);
+    for (size_t i = 0; i < VERDICTS; i++) {
+        printf("\n%-16s", verdicts[i]);
+        for (size_t k = 0; k < VERDICTS; k++)
+            printf(" %14u", tally->confusion[i][k]);
+    }
+    printf("\n%u of %u cases right\n", tally->right, tally->cases);
+}
+
+static void known_limits(void **state)
+{
+    (void)state;
+    struct tally tally = {.list = json_array()};
+    mesh_t *mesh = mesh_up(topology, "");
+    struct outcome pinned = mesh_shell(mesh, 30, "%s pin s 0 && pin r $last", functions);
+    assert_int_equal(pinned.status, 0);
+    outcome_release(&pinned);
+    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++)
+        if (strstr(scenes[i].name, options.only))
+            play(mesh, &tally, &scenes[i]);
+    mesh_down(&mesh);
+    print_matrix(&tally);
+    if (options.json)
+        assert_int_equal(json_dump_file(tally.list, options.json, JSON_INDENT(1)), 0);
+    json_decref(tally.list);
+}
+
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 < argc && strcmp(argv[i], "--case") == 0) {
+            options.only = argv[i + 1];
+        } else if (i + 1 < argc && strcmp(argv[i], "--json") == 0) {
+            options.json = argv[i + 1];
+        } else {
+            fprintf(stderr, "usage: bench_limiter [--case WORDS] [--json FILE]\n");
+            return 2;
+        }
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(known_limits)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
