@@ -52,6 +52,7 @@ struct udp_sender {
     bool fragmented;
     // of the reading thread
     int64_t asked_ns, feedback_ns, hold_since_ns, held_ns, final_since_ns, next_final_ns;
+    unsigned finals_said;
     bool final_seen;
 };
 

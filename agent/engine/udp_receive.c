@@ -289,12 +289,15 @@ static void report_slices(struct udp_test *test)
     out->interval_count = self->slice_count;
     double total_s = (double)self->final.window_ns / 1e9, step_s = (double)self->interval_ns / 1e9;
     uint64_t next_first = self->final.end_sequence;
+    size_t earliest = 0; // what is missing before the first arrival is missing in its interval
+    while (earliest + 1 < self->slice_count && !self->slices[earliest].any)
+        earliest++;
     for (size_t i = self->slice_count; i-- > 0;) {
         const struct udp_slice *slice = &self->slices[i];
         double start = (double)i * step_s;
         bool last = i + 1 == self->slice_count;
         double duration = last && total_s > start ? total_s - start : step_s;
-        uint64_t first = i == 0 ? 0 : slice->first_number;
+        uint64_t first = i == earliest ? 0 : slice->first_number;
         uint64_t sent = slice->any && next_first > first ? next_first - first : 0;
         out->intervals[i] = (struct probe_interval){.start_s = start,
             .duration_s = duration,

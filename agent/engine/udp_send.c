@@ -320,6 +320,7 @@ void *udp_sender_main(void *arg)
 
 #define FINAL_AGAIN_NS (50 * NS_PER_MS)
 #define FINAL_PATIENCE_NS (1500 * NS_PER_MS)
+#define FINALS_LEAST 25 // however long this host slept meanwhile
 
 static void start_thread(struct udp_test *test)
 {
@@ -362,6 +363,7 @@ static void say_final(struct udp_test *test, int64_t now)
         .lost_sender = sender->lost_sender,
         .window_ns = sender->window_ns};
     udp_say(test, &final);
+    sender->finals_said++;
     sender->next_final_ns = now + FINAL_AGAIN_NS;
 }
 
@@ -403,7 +405,8 @@ void udp_sender_tick(struct udp_test *test, int64_t now)
     else if (now >= sender->next_final_ns && !sender->final_seen)
         say_final(test, now);
     // The receiver will not answer any more; what was sent was sent.
-    if (sender->joined && now - sender->final_since_ns > FINAL_PATIENCE_NS)
+    if (sender->joined && now - sender->final_since_ns > FINAL_PATIENCE_NS &&
+        sender->finals_said >= FINALS_LEAST)
         sender->final_seen = true;
 }
 

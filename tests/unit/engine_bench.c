@@ -76,6 +76,8 @@ void engine_bench_run(struct engine_bench *bench)
 
 void engine_bench_end(struct engine_bench *bench)
 {
+    if (!bench->port)
+        return;
     probe_report_release(&bench->listened);
     probe_report_release(&bench->connected);
     dataport_destroy(&bench->port);

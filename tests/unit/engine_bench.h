@@ -25,7 +25,7 @@ void engine_bench_begin(struct engine_bench *bench, const struct probe_kind *kin
 void engine_bench_listen(struct engine_bench *bench); // returns when it is ready
 void engine_bench_run(struct engine_bench *bench);    // both ends to their end
 void engine_bench_join(struct engine_bench *bench);
-void engine_bench_end(struct engine_bench *bench);
+void engine_bench_end(struct engine_bench *bench); // also twice, or on one that is all zero
 
 struct probe_report *engine_bench_sender(struct engine_bench *bench);
 struct probe_report *engine_bench_receiver(struct engine_bench *bench);

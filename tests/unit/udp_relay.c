@@ -112,6 +112,16 @@ static void forge(udp_relay_t *self, const struct parcel *parcel)
     self->counts.forged += 3;
 }
 
+// The one that waited for its successor; one without (the final count comes instead) is not
+// swapped.
+static void let_go(udp_relay_t *self, int64_t due_ns)
+{
+    self->held->due_ns = due_ns;
+    enqueue(self, self->held);
+    free(self->held);
+    self->held = NULL;
+}
+
 static void judge(udp_relay_t *self, struct parcel *parcel)
 {
     int64_t number = window_number(parcel->bytes, parcel->size);
@@ -129,17 +139,17 @@ static void judge(udp_relay_t *self, struct parcel *parcel)
         *self->held = *parcel;
         return;
     }
+    if (self->held && self->held->direction == parcel->direction && number < 0) {
+        self->counts.swapped--;
+        let_go(self, parcel->due_ns);
+    }
     if (action == RELAY_FORGE)
         forge(self, parcel);
     enqueue(self, parcel);
     if (action == RELAY_TWICE)
         enqueue(self, parcel);
-    if (self->held && self->held->direction == parcel->direction && number >= 0) {
-        self->held->due_ns = parcel->due_ns;
-        enqueue(self, self->held);
-        free(self->held);
-        self->held = NULL;
-    }
+    if (self->held && self->held->direction == parcel->direction && number >= 0)
+        let_go(self, parcel->due_ns);
 }
 
 static void take_in(udp_relay_t *self, int fd, enum relay_direction direction, unsigned client)
