@@ -171,12 +171,25 @@ static void notes_free(struct notes *notes)
         free(notes->texts[i]);
 }
 
+static int plan_make(director_t *self, const Mp__RunRequest *request,
+    const struct plan_cells *cells, struct plan *plan, struct director_refusal *refusal)
+{
+    return cells ? planner_plan_cells(self->registry, request, cells, plan, refusal)
+                 : planner_plan(self->registry, request, plan, refusal);
+}
+
 int director_plan(director_t *self, const Mp__RunRequest *request, Mp__PlanAnswer *answer,
     struct director_refusal *refusal)
 {
+    return director_plan_cells(self, request, NULL, answer, refusal);
+}
+
+int director_plan_cells(director_t *self, const Mp__RunRequest *request,
+    const struct plan_cells *cells, Mp__PlanAnswer *answer, struct director_refusal *refusal)
+{
     struct plan plan;
     struct forecast forecast;
-    int rc = planner_plan(self->registry, request, &plan, refusal);
+    int rc = plan_make(self, request, cells, &plan, refusal);
     if (rc != 0)
         return rc;
     planner_forecast(&plan, &forecast);
@@ -212,9 +225,13 @@ static Mp__RunAgent *run_agent_new(const struct agent *agent)
     Mp__RunAgent *made = zmalloc(sizeof *made);
     mp__run_agent__init(made);
     made->name = strdup(agent->name);
-    for (size_t i = 0; i < agent->address_count && !made->address; i++)
+    made->addresses = zmalloc(2 * sizeof *made->addresses);
+    for (size_t i = 0; i < agent->address_count && i < 2; i++)
         if (*agent->addresses[i])
-            made->address = strdup(agent->addresses[i]);
+            made->addresses[made->n_addresses++] = strdup(agent->addresses[i]);
+    if (made->n_addresses)
+        made->address = strdup(made->addresses[0]);
+    made->has_target = made->target = agent->target;
     made->labels = zmalloc((agent->label_count + 1) * sizeof *made->labels);
     for (size_t i = 0; i < agent->label_count; i++) {
         Mp__Label *label = zmalloc(sizeof *label);
@@ -267,14 +284,33 @@ static struct run *run_from_plan(director_t *self, const Mp__RunRequest *request
     info.cells = (uint32_t)plan->place_count;
     info.notes = notes->texts;
     info.n_notes = notes->count;
+    char(*texts)[PORT_TEXT_SIZE] = zmalloc((plan->port_count + 1) * sizeof *texts);
+    info.ports = zmalloc((plan->port_count + 1) * sizeof *info.ports);
+    for (; info.n_ports < plan->port_count; info.n_ports++)
+        info.ports[info.n_ports] = port_format(&plan->ports[info.n_ports], texts[info.n_ports]);
     struct run *run = run_new(self, &info, &plan->options, plan->places);
-    for (uint32_t i = 0; i < plan->agent_count; i++)
-        run_set_agent(run, i, plan->agents[i]->name, plan->agents[i]->id);
+    free(info.ports);
+    free(texts);
+    for (uint32_t i = 0; i < plan->agent_count; i++) {
+        const struct agent *agent = plan->agents[i];
+        char *addresses[2] = {(char *)agent->addresses[0], (char *)agent->addresses[1]};
+        if (agent->target)
+            run_set_target(run, i, agent->name, addresses, agent->address_count);
+        else
+            run_set_agent(run, i, agent->name, agent->id);
+    }
     return run;
 }
 
 int director_start(director_t *self, const Mp__RunRequest *request, const char *by,
     char run_id[DIRECTOR_RUN_ID_SIZE], struct director_refusal *refusal)
+{
+    return director_start_cells(self, request, NULL, by, run_id, refusal);
+}
+
+int director_start_cells(director_t *self, const Mp__RunRequest *request,
+    const struct plan_cells *cells, const char *by, char run_id[DIRECTOR_RUN_ID_SIZE],
+    struct director_refusal *refusal)
 {
     struct plan plan;
     struct forecast forecast;
@@ -289,7 +325,7 @@ int director_start(director_t *self, const Mp__RunRequest *request, const char *
             refusal->text, sizeof refusal->text, "%d runs are active already", DIRECTOR_RUNS_MAX);
         return MESH_E_FULL;
     }
-    int rc = planner_plan(self->registry, request, &plan, refusal);
+    int rc = plan_make(self, request, cells, &plan, refusal);
     if (rc != 0)
         return rc;
     struct notes notes = notes_of(&plan, request);
@@ -304,18 +340,32 @@ int director_start(director_t *self, const Mp__RunRequest *request, const char *
     return 0;
 }
 
+// The order that places are kept in; equal ones are one cell.
+static int place_order(const struct cell_place *a, const struct cell_place *b)
+{
+    const uint32_t left[] = {a->phase, a->from, a->to, a->port},
+                   right[] = {b->phase, b->from, b->to, b->port};
+    for (size_t i = 0; i < 4; i++)
+        if (left[i] != right[i])
+            return left[i] < right[i] ? -1 : 1;
+    return 0;
+}
+
 static bool places_valid(
     const Mp__RunInfo *info, const struct plan_options *options, const struct cell_place *places)
 {
-    for (uint32_t i = 0; i < info->cells; i++) {
-        const struct cell_place *place = &places[i], *last = i ? place - 1 : NULL;
-        if (place->phase >= options->phase_count || place->from >= info->agents ||
-            place->to >= info->agents || place->from == place->to)
+    struct port port;
+    char error[256];
+    for (size_t i = 0; i < info->n_ports; i++)
+        if (port_parse(info->ports[i], &port, error) != 0)
             return false;
-        if (last && (last->phase > place->phase ||
-                        (last->phase == place->phase &&
-                            (last->from > place->from ||
-                                (last->from == place->from && last->to >= place->to)))))
+    for (uint32_t i = 0; i < info->cells; i++) {
+        const struct cell_place *place = &places[i];
+        if (place->phase >= options->phase_count || place->from >= info->agents ||
+            place->to >= info->agents || place->from == place->to ||
+            (place->kind == MP__TEST_KIND__PORT && place->port >= info->n_ports))
+            return false;
+        if (i > 0 && place_order(place - 1, place) >= 0)
             return false;
     }
     return true;
@@ -333,8 +383,12 @@ int director_resume(director_t *self, const Mp__RunInfo *info, Mp__RunAgent *con
         !places_valid(info, &options, places))
         return MESH_E_INVALID;
     struct run *run = run_new(self, info, &options, places);
-    for (uint32_t i = 0; i < info->agents; i++)
-        run_set_agent(run, i, agents[i]->name, agent_ids[i]);
+    for (uint32_t i = 0; i < info->agents; i++) {
+        if (agents[i]->has_target && agents[i]->target)
+            run_set_target(run, i, agents[i]->name, agents[i]->addresses, agents[i]->n_addresses);
+        else
+            run_set_agent(run, i, agents[i]->name, agent_ids[i]);
+    }
     run_restore(run, done);
     zlistx_add_end(self->runs, run);
     unsigned long long number;
@@ -592,6 +646,7 @@ const Mp__Cell *director_cell(director_t *self, const char *run_id, uint32_t ind
     self->scratch.phase = place->phase;
     self->scratch.state =
         state->step == CELL_RUNS ? MP__CELL_STATE__CELL_RUNNING : MP__CELL_STATE__PENDING;
+    self->scratch.port = run_port(run, place) ? run->info->ports[place->port] : NULL;
     self->scratch.has_attempts = state->attempts > 0;
     self->scratch.attempts = state->attempts;
     return &self->scratch;

@@ -39,10 +39,12 @@ typedef struct director director_t;
 struct cell_place {
     uint8_t kind;      // Mp__TestKind
     uint8_t phase;
-    uint16_t reserved;
+    uint16_t port;     // kind port: index into the run's table of ports (info->ports); else 0
+    uint8_t listener;  // kind port: enum port_listener
     uint32_t from;     // index into the run's agents
     uint32_t to;
 };
+struct plan_cells; // planner.h
 
 struct director_ops {
     void *ctx;
@@ -80,6 +82,14 @@ void director_plan_release(Mp__PlanAnswer *answer);
 int director_start(director_t *self, const Mp__RunRequest *request, const char *by,
     char run_id[DIRECTOR_RUN_ID_SIZE], struct director_refusal *refusal)
     __attribute__((warn_unused_result));
+
+// The same for an explicit list of cells instead of a selection (planner_plan_cells).
+int director_plan_cells(director_t *self, const Mp__RunRequest *request,
+    const struct plan_cells *cells, Mp__PlanAnswer *answer, struct director_refusal *refusal)
+    __attribute__((warn_unused_result));
+int director_start_cells(director_t *self, const Mp__RunRequest *request,
+    const struct plan_cells *cells, const char *by, char run_id[DIRECTOR_RUN_ID_SIZE],
+    struct director_refusal *refusal) __attribute__((warn_unused_result));
 
 // Continues a run of an earlier life of the controller. `done` has one bool per cell (committed in
 // a final state). Agents that are not registered any more are lost for good: their id is 0.

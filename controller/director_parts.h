@@ -109,8 +109,10 @@ struct run {
     struct plan_options options;
     uint32_t agent_count;
     char **names;
-    struct host **hosts;       // NULL: the agent is gone for good
-    struct cell_place *places; // sorted by phase, from, to
+    struct host **hosts;       // NULL: the agent is gone for good, or a target
+    struct agent **targets;    // owned; NULL: an agent
+    struct port *ports;        // that places count into
+    struct cell_place *places; // sorted by phase, from, to, port
     struct cell_state *cells;
     uint32_t cell_count;
     uint32_t phase_first[PLANNER_PHASES_MAX + 1];
@@ -236,11 +238,16 @@ struct run *run_new(director_t *director, const Mp__RunInfo *info,
     const struct plan_options *options, const struct cell_place *places);
 void run_destroy(struct run **self_p);
 void run_set_agent(struct run *self, uint32_t index, const char *name, uint32_t agent_id);
+void run_set_target(
+    struct run *self, uint32_t index, const char *name, char *const *addresses, size_t count);
 void run_restore(struct run *self, const bool *done);
-// The agent behind an index, or NULL if it was removed.
+// The agent (or target) behind an index, or NULL if it was removed.
 struct agent *run_agent(const struct run *self, uint32_t index);
 bool run_agent_there(const struct run *self, uint32_t index);
+// A phase's cell of this pair (the first, of ports), or NO_CELL.
 uint32_t run_cell_of(const struct run *self, uint32_t phase, uint32_t from, uint32_t to);
+// The port of a place, or NULL.
+const struct port *run_port(const struct run *self, const struct cell_place *place);
 void run_agent_changed(struct run *self, uint32_t agent_id, enum change what);
 void run_cancel(struct run *self);
 void run_saved(struct run *self, uint32_t index, int error);

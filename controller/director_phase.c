@@ -105,6 +105,9 @@ static void judge_cells(struct run *self, uint32_t p)
             continue;
         }
         Mp__CellState state = planner_judge(&self->options.phases[p], from, to, reason);
+        const struct port *port = run_port(self, place);
+        if (state == MP__CELL_STATE__PENDING && port)
+            state = planner_judge_port(port, from, to, reason);
         if (state != MP__CELL_STATE__PENDING)
             run_cell_end(self, i, state, reason);
     }

@@ -18,6 +18,12 @@ struct run *run_new(director_t *director, const Mp__RunInfo *info,
     self->agent_count = info->agents;
     self->names = zmalloc((self->agent_count + 1) * sizeof *self->names);
     self->hosts = zmalloc((self->agent_count + 1) * sizeof *self->hosts);
+    self->targets = zmalloc((self->agent_count + 1) * sizeof *self->targets);
+    self->ports = zmalloc((info->n_ports + 1) * sizeof *self->ports);
+    for (size_t i = 0; i < info->n_ports; i++) {
+        char error[256];
+        (void)!port_parse(info->ports[i], &self->ports[i], error);
+    }
     self->uses = zmalloc((self->agent_count + 1) * sizeof *self->uses);
     self->cell_count = info->cells;
     self->places = zmalloc((self->cell_count + 1) * sizeof *self->places);
@@ -42,6 +48,19 @@ void run_set_agent(struct run *self, uint32_t index, const char *name, uint32_t 
 {
     self->names[index] = strdup(name);
     self->hosts[index] = agent_id ? director_host(self->director, agent_id) : NULL;
+}
+
+void run_set_target(
+    struct run *self, uint32_t index, const char *name, char *const *addresses, size_t count)
+{
+    self->names[index] = strdup(name);
+    self->targets[index] = planner_target(name, addresses, count);
+}
+
+const struct port *run_port(const struct run *self, const struct cell_place *place)
+{
+    bool has = place->kind == MP__TEST_KIND__PORT && place->port < self->info->n_ports;
+    return has ? &self->ports[place->port] : NULL;
 }
 
 static void count_state(struct run *self, Mp__CellState state)
@@ -107,8 +126,10 @@ void run_destroy(struct run **self_p)
             }
         final_free(self, i);
     }
-    for (uint32_t i = 0; i < self->agent_count; i++)
+    for (uint32_t i = 0; i < self->agent_count; i++) {
         free(self->names[i]);
+        free(self->targets[i]);
+    }
     for (uint32_t p = 0; p < PLANNER_PHASES_MAX; p++)
         bound_destroy(&self->bounds[p]);
     zlistx_destroy(&self->tests);
@@ -117,6 +138,8 @@ void run_destroy(struct run **self_p)
     mp__run_info__free_unpacked(self->info, NULL);
     free(self->names);
     free(self->hosts);
+    free(self->targets);
+    free(self->ports);
     free(self->uses);
     free(self->places);
     free(self->cells);
@@ -127,12 +150,16 @@ void run_destroy(struct run **self_p)
 struct agent *run_agent(const struct run *self, uint32_t index)
 {
     const struct host *host = self->hosts[index];
+    if (self->targets[index])
+        return self->targets[index];
     return host ? registry_by_id(self->director->registry, host->agent_id) : NULL;
 }
 
 bool run_agent_there(const struct run *self, uint32_t index)
 {
     const struct agent *agent = run_agent(self, index);
+    if (agent && agent->target)
+        return true;
     return agent && agent_connected(agent) && !self->hosts[index]->unreachable;
 }
 
@@ -191,6 +218,8 @@ Mp__Cell *run_cell_new(
     cell->has_attempts = true;
     cell->attempts = self->cells[index].attempts;
     cell->reason = reason ? strdup(reason) : NULL;
+    if (run_port(self, place))
+        cell->port = strdup(self->info->ports[place->port]);
     return cell;
 }
 

@@ -1,19 +1,13 @@
-#include "planner.h"
+#include "planner_parts.h"
 
 #include <czmq.h>
 
 #include "bound.h"
-#include "director.h"
-#include "errors.h"
 #include "ledger.h"
 #include "selector.h"
 #include "units.h"
 
 #define RETRIES_MAX 100
-
-#define refuse(refusal, code_, ...)                                                                \
-    ((refusal)->code = MP__REFUSED__CODE__##code_,                                                 \
-        snprintf((refusal)->text, sizeof(refusal)->text, __VA_ARGS__), MESH_E_INVALID)
 
 // ---------------------------------------------------------------------------------------- options
 
@@ -35,6 +29,9 @@ static int phase_add(const Mp__RunRequest *request, const Mp__TestSpec *wire,
                                    : MP__MODE__ISOLATED;
     if (phase.light)
         phase.spec.bidir = false;
+    // So few packets disturb nobody, and each host's list goes out in one message.
+    if (phase.spec.kind == TEST_PORT || phase.spec.kind == TEST_PATH)
+        phase.mode = MP__MODE__CONCURRENT;
     options->phases[options->phase_count++] = phase;
     return 0;
 }
@@ -137,7 +134,7 @@ static int select_agents(struct agent *const *agents, size_t count, char *const 
     return 0;
 }
 
-static int by_name(const void *a, const void *b)
+int planner_by_name(const void *a, const void *b)
 {
     const struct agent *const *left = a, *const *right = b;
     int order = strverscmp((*left)->name, (*right)->name);
@@ -150,7 +147,7 @@ static struct agent **all_agents(registry_t *registry, size_t *count)
     *count = 0;
     for (struct agent *a = registry_next(registry, 0); a; a = registry_next(registry, a->id))
         agents[(*count)++] = a;
-    qsort(agents, *count, sizeof *agents, by_name);
+    qsort(agents, *count, sizeof *agents, planner_by_name);
     return agents;
 }
 
@@ -288,20 +285,37 @@ static bool pair_wanted(const struct pairs *pairs, const struct phase *phase, si
     return pair_get(pairs, a, b) || (phase->spec.bidir && pair_get(pairs, b, a));
 }
 
+static size_t ports_of(const struct plan *plan, const struct phase *phase)
+{
+    return phase->spec.kind == TEST_PORT ? plan->port_count : 1;
+}
+
 static void places_fill(struct plan *plan, const struct pairs *pairs)
 {
     struct cell_place *place = plan->places;
     for (size_t p = 0; p < plan->options.phase_count; p++) {
         const struct phase *phase = &plan->options.phases[p];
+        size_t ports = ports_of(plan, phase);
         for (uint32_t from = 0; from < pairs->count; from++)
             for (uint32_t to = 0; to < pairs->count; to++)
-                if (pair_wanted(pairs, phase, from, to))
+                for (size_t port = 0; pair_wanted(pairs, phase, from, to) && port < ports; port++)
                     *place++ = (struct cell_place){.kind = (uint8_t)phase->spec.kind,
                         .phase = (uint8_t)p,
+                        .port = (uint16_t)port,
                         .from = from,
                         .to = to};
     }
     plan->place_count = (size_t)(place - plan->places);
+}
+
+// Room for all cells: with --bidir each pair may have two.
+static size_t places_room(const struct plan *plan)
+{
+    size_t room = 0;
+    for (size_t p = 0; p < plan->options.phase_count; p++)
+        room += plan->pairs * ports_of(plan, &plan->options.phases[p]) *
+                (plan->options.phases[p].spec.bidir ? 2 : 1);
+    return room;
 }
 
 int planner_plan(registry_t *registry, const Mp__RunRequest *request, struct plan *plan,
@@ -311,6 +325,8 @@ int planner_plan(registry_t *registry, const Mp__RunRequest *request, struct pla
     struct pairs pairs = {0};
     memset(plan, 0, sizeof *plan);
     int rc = planner_options(request, &plan->options, refusal);
+    if (rc == 0)
+        rc = planner_ports(request, plan, refusal);
     if (rc == 0)
         rc = plan_agents(registry, request, plan, &marks, refusal);
     if (rc != 0)
@@ -325,11 +341,11 @@ int planner_plan(registry_t *registry, const Mp__RunRequest *request, struct pla
     if (plan->pairs == 0)
         rc = refuse(refusal, NO_PAIRS, "the selection has no pair: %zu agent%s", plan->agent_count,
             plan->agent_count == 1 ? " matches" : "s match");
-    else if (2 * plan->pairs * plan->options.phase_count > DIRECTOR_CELLS_MAX)
-        rc = refuse(refusal, INVALID, "the run would have over %d cells", DIRECTOR_CELLS_MAX / 2);
+    else if (places_room(plan) > DIRECTOR_CELLS_MAX)
+        rc = refuse(refusal, INVALID, "the run would have over %d cells", DIRECTOR_CELLS_MAX);
     if (rc != 0)
         goto out;
-    plan->places = zmalloc(2 * plan->pairs * plan->options.phase_count * sizeof *plan->places);
+    plan->places = zmalloc((places_room(plan) + 1) * sizeof *plan->places);
     places_fill(plan, &pairs);
 out:
     free(marks);
@@ -341,11 +357,16 @@ out:
 
 void planner_release(struct plan *plan)
 {
+    for (size_t i = 0; i < plan->agent_count; i++)
+        if (plan->agents[i]->target)
+            free(plan->agents[i]);
     free(plan->agents);
     free(plan->places);
+    free(plan->ports);
     plan->agents = NULL;
     plan->places = NULL;
-    plan->agent_count = plan->place_count = 0;
+    plan->ports = NULL;
+    plan->agent_count = plan->target_count = plan->place_count = plan->port_count = 0;
 }
 
 // --------------------------------------------------------------------------------------- one pair
@@ -406,6 +427,11 @@ static const char *family_word(unsigned family)
     return family == 4 ? "an IPv4" : family == 6 ? "an IPv6" : "any";
 }
 
+static int ends_with_agents(const struct agent *to)
+{
+    return to->target ? 1 : 2;
+}
+
 Mp__CellState planner_judge(
     const struct phase *phase, const struct agent *from, const struct agent *to, char reason[512])
 {
@@ -418,9 +444,9 @@ Mp__CellState planner_judge(
             return MP__CELL_STATE__SKIPPED;
         }
     }
-    if (!from->capabilities || !to->capabilities)
+    if (!from->capabilities || (!to->capabilities && !to->target))
         return MP__CELL_STATE__PENDING;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < ends_with_agents(to); i++) {
         const char *cannot = agent_cannot(ends[i], (Mp__TestKind)phase->spec.kind, why);
         if (cannot) {
             snprintf(reason, 512, "%s", cannot);
@@ -439,9 +465,26 @@ Mp__CellState planner_judge(
                 from->name, to->name, family_word(asked));
         return MP__CELL_STATE__UNSUPPORTED;
     }
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < ends_with_agents(to); i++)
         if (over_guard(&phase->spec, ends[i], reason))
             return MP__CELL_STATE__SKIPPED;
+    return MP__CELL_STATE__PENDING;
+}
+
+Mp__CellState planner_judge_port(
+    const struct port *port, const struct agent *from, const struct agent *to, char reason[512])
+{
+    const struct agent *ends[2] = {from, to};
+    if (port->transport != MP__TRANSPORT__OVER_SCTP)
+        return MP__CELL_STATE__PENDING;
+    for (int i = 0; i < ends_with_agents(to); i++) {
+        const Mp__Capabilities *can = ends[i]->capabilities;
+        if (!can || can->sctp)
+            continue;
+        snprintf(reason, 512, "%s cannot probe sctp: %.150s", ends[i]->name,
+            can->sctp_reason && *can->sctp_reason ? can->sctp_reason : "no SCTP in its kernel");
+        return MP__CELL_STATE__UNSUPPORTED;
+    }
     return MP__CELL_STATE__PENDING;
 }
 
@@ -480,6 +523,20 @@ size_t planner_light_batches(const struct testspec *spec, const struct light_loa
         rate = spec->probe_rate;
     double batches = ceil(rate / light_ceiling(load) - 1e-9);
     return batches > 1 ? (size_t)batches : 1;
+}
+
+// ------------------------------------------------------------------------------- ports and paths
+
+size_t planner_probes_a_batch(const struct testspec *spec)
+{
+    double most_s = seconds(spec->timeout_ns) < 1 ? seconds(spec->timeout_ns) : 1;
+    double probes = spec->agent_rate * most_s;
+    return probes >= 1 ? (size_t)probes : 1;
+}
+
+double planner_probes_spread_s(const struct testspec *spec, size_t probes)
+{
+    return (double)probes / spec->agent_rate;
 }
 
 // --------------------------------------------------------------------------------------- forecast
@@ -523,7 +580,11 @@ static void forecast_volume(const struct phase *phase, struct forecast *forecast
 {
     const struct testspec *spec = &phase->spec;
     double bytes = 0;
-    if (phase->light)
+    if (spec->kind == TEST_PORT)
+        bytes = 2 * PLANNER_LIGHT_PROBE_BYTES * spec->attempts;
+    else if (spec->kind == TEST_PATH)
+        bytes = 2 * PLANNER_PATH_BYTES;
+    else if (phase->light)
         bytes = 2 * PLANNER_LIGHT_PROBE_BYTES * seconds(spec->duration_ns) *
                 (spec->probe_rate > 0 ? spec->probe_rate : LIGHT_RATE);
     else if (testspec_rate_stated(spec))
@@ -538,11 +599,32 @@ struct phase_load {
     size_t *probed; // by agent
 };
 
+// At best every port answers at once; 19 of 20 runs are over although all of them stay silent.
+static void forecast_probes(
+    const struct plan *plan, size_t p, const struct phase_load *load, struct forecast *forecast)
+{
+    const struct testspec *spec = &plan->options.phases[p].spec;
+    size_t most = 0, a_batch = planner_probes_a_batch(spec);
+    for (size_t h = 0; h < plan->agent_count; h++)
+        most = load->probed[h] > most ? load->probed[h] : most;
+    double batches = (double)((most + a_batch - 1) / a_batch);
+    double least = planner_probes_spread_s(spec, most);
+    double setup = batches * PLANNER_LIGHT_SETUP_S, silence = seconds(spec->timeout_ns);
+    forecast->lower_bound_s += least;
+    forecast->phase_expected_s[p] = least + setup;
+    forecast->expected_s += least + setup;
+    forecast->expected_p95_s += least + setup + batches * spec->attempts * silence;
+}
+
 static void forecast_light(
     const struct plan *plan, size_t p, const struct phase_load *load, struct forecast *forecast)
 {
     const struct testspec *spec = &plan->options.phases[p].spec;
     struct light_load all = {.pairs = load->cells};
+    if (spec->kind == TEST_PORT || spec->kind == TEST_PATH) {
+        forecast_probes(plan, p, load, forecast);
+        return;
+    }
     ledger_t *ledger = ledger_new();
     double *core_load = zmalloc((plan->agent_count + 1) * sizeof *core_load);
     for (size_t h = 0; h < plan->agent_count; h++) {

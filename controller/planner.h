@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "meshperf.pb-c.h"
+#include "ports.h"
 #include "registry.h"
 #include "testspec.h"
 
@@ -17,6 +18,7 @@
 #define PLANNER_SETUP_S 0.02         // PREPARE, READY, START and the handshake, forecast
 #define PLANNER_LIGHT_SETUP_S 0.3    // arming and collecting one batch of light probes, forecast
 #define PLANNER_LIGHT_PROBE_BYTES 96 // payload of a probe and of its answer
+#define PLANNER_PATH_BYTES 65536     // of all probes of one path, at most
 
 struct cell_place; // director.h
 struct director_refusal;
@@ -46,11 +48,43 @@ struct plan_options {
 
 struct plan {
     struct plan_options options;
-    struct agent **agents; // borrowed from the registry, sorted by name
+    struct agent **agents; // sorted by name; borrowed from the registry, then the plan's own targets
     size_t agent_count;
-    struct cell_place *places; // sorted by phase, from, to
+    size_t target_count;       // so many of the last agents are targets
+    struct cell_place *places; // sorted by phase, from, to, port
     size_t place_count;
+    struct port *ports; // that places count into
+    size_t port_count;
     size_t pairs; // directed pairs selected (cells of one phase)
+};
+
+// ---- an explicit list of cells, instead of a selection
+
+// An address (at most one per family) where no agent runs.
+struct plan_target {
+    const char *name; // as an agent's; none of the agents has it
+    const char *addresses[2];
+    size_t address_count;
+};
+
+struct plan_cell {
+    Mp__TestKind kind; // one of the request's tests
+    uint32_t from, to; // into agents, then targets; only `to` can be a target
+    uint16_t port;     // kind port: into ports; else 0
+    enum port_listener listener;
+};
+
+// All borrowed for the call. A cell that stands twice is measured once; of two wishes for a
+// listener, agent wins over either over service. Agents without a cell are left out.
+struct plan_cells {
+    const char *const *agents; // names
+    size_t agent_count;
+    const struct plan_target *targets;
+    size_t target_count;
+    const struct port *ports;
+    size_t port_count;
+    const struct plan_cell *cells;
+    size_t count;
 };
 
 // 0, or a negative error with `refusal` filled in. Only the options: phases and their limits.
@@ -60,12 +94,22 @@ int planner_options(const Mp__RunRequest *request, struct plan_options *options,
 // Everything; the caller's, planner_release.
 int planner_plan(registry_t *registry, const Mp__RunRequest *request, struct plan *plan,
     struct director_refusal *refusal) __attribute__((warn_unused_result));
+// The same for these cells: the request's selection (from, to, both, pairs, ports) is not looked at.
+int planner_plan_cells(registry_t *registry, const Mp__RunRequest *request,
+    const struct plan_cells *cells, struct plan *plan, struct director_refusal *refusal)
+    __attribute__((warn_unused_result));
 void planner_release(struct plan *plan);
+
+// A target as agents are described; the caller's, free().
+struct agent *planner_target(const char *name, char *const *addresses, size_t address_count);
 
 // Why this pair is not tested: PENDING if it is. UNSUPPORTED or SKIPPED with a sentence that names
 // the side. An agent that never registered since it enrolled is not judged yet.
 Mp__CellState planner_judge(
     const struct phase *phase, const struct agent *from, const struct agent *to, char reason[512]);
+// Both can do everything else that a port asks of them: as planner_judge.
+Mp__CellState planner_judge_port(
+    const struct port *port, const struct agent *from, const struct agent *to, char reason[512]);
 
 // Addresses of both for a test: IPv6 preferred unless a family is asked for. The family, or 0.
 unsigned planner_addresses(const struct testspec *spec, const struct agent *from,
@@ -82,6 +126,12 @@ struct light_load {
 double planner_probe_rate(const struct testspec *spec, const struct light_load *load);
 // Into how many batches pairs with such a load (all at once) have to be split.
 size_t planner_light_batches(const struct testspec *spec, const struct light_load *load);
+
+// Port and path: a batch has at most so many probes for each agent that they all begin within the
+// shorter of a second and the timeout, at the agent's rate. So a batch, and a listener for it, lasts
+// no longer than testspec_listen_ns.
+size_t planner_probes_a_batch(const struct testspec *spec);
+double planner_probes_spread_s(const struct testspec *spec, size_t probes);
 
 // Seconds that one bandwidth test of a phase takes its hosts: at least, and as forecast.
 double planner_test_least_s(const struct testspec *spec);

@@ -41,6 +41,7 @@ struct agent {
     int64_t lost_mono_ns;         // when it was found lost; 0: it is there. At the start: the start
     double clock_offset_s;
     bool draining;
+    bool target;                  // not an agent: an address that others probe; never in a registry
     uint32_t running, spooled;    // as its last heartbeat said
 };
 

@@ -73,8 +73,10 @@ struct cells_get {
     void *ctx;
 };
 
-static Mp__Cell *cell_without_row(const struct cell_place *place, uint32_t index)
+static Mp__Cell *cell_without_row(
+    const struct stored_run *run, const struct cell_place *place, uint32_t index)
 {
+    const Mp__RunInfo *info = run->answer->run_answer->info;
     Mp__Cell *cell = zmalloc(sizeof *cell);
     mp__cell__init(cell);
     cell->index = index;
@@ -84,12 +86,14 @@ static Mp__Cell *cell_without_row(const struct cell_place *place, uint32_t index
     cell->state = MP__CELL_STATE__PENDING;
     cell->has_phase = true;
     cell->phase = place->phase;
+    if (place->kind == MP__TEST_KIND__PORT && place->port < info->n_ports)
+        cell->port = strdup(info->ports[place->port]);
     return cell;
 }
 
 // A row that cannot be trusted stands as a failed cell instead of hiding its neighbours.
-static Mp__Cell *cell_of_row(
-    const void *bytes, size_t size, const struct cell_place *place, uint32_t index)
+static Mp__Cell *cell_of_row(const struct stored_run *run, const void *bytes, size_t size,
+    const struct cell_place *place, uint32_t index)
 {
     Mp__Cell *cell = wire_cell_unpack(bytes, size);
     if (cell && cell->index == index && cell->kind == (Mp__TestKind)place->kind &&
@@ -97,7 +101,7 @@ static Mp__Cell *cell_of_row(
         return cell;
     if (cell)
         mp__cell__free_unpacked(cell, NULL);
-    cell = cell_without_row(place, index);
+    cell = cell_without_row(run, place, index);
     cell->state = MP__CELL_STATE__FAILED;
     cell->reason = strdup("the stored result cannot be read");
     return cell;
@@ -117,10 +121,10 @@ static int cells_fill(
         if (rc > 0 && sqlite3_column_int64(row, 0) == (int64_t)index) {
             size_t size;
             const void *blob = db_blob(row, 1, &size);
-            cell = cell_of_row(blob, size, place, index);
+            cell = cell_of_row(&self->run, blob, size, place, index);
             rc = db_step(db, row);
         } else {
-            cell = cell_without_row(place, index);
+            cell = cell_without_row(&self->run, place, index);
         }
         bytes += wire_packed_size(&cell->base) + 8;
         self->cells[self->count++] = cell;

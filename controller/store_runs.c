@@ -6,11 +6,15 @@
 
 #include "errors.h"
 #include "log.h"
+#include "ports.h"
 #include "store_parts.h"
 #include "units.h"
 #include "wire.h"
 
-#define PLACE_BYTES 10 // kind, phase, from, to (little endian)
+// Kind (with the wish for a listener in its upper half), phase, from, to, port (little endian).
+// Runs of earlier versions have places without a port.
+#define PLACE_BYTES 12
+#define PLACE_BYTES_WITHOUT_PORT 10
 #define RUN_NUMBER_MAX (INT64_C(1) << 38)
 
 int64_t stored_run_number(const char *id)
@@ -146,20 +150,37 @@ static uint8_t *places_pack(const struct cell_place *places, size_t count)
     uint8_t *bytes = zmalloc(count * PLACE_BYTES + 1);
     for (size_t i = 0; i < count; i++) {
         uint8_t *at = bytes + i * PLACE_BYTES;
-        at[0] = places[i].kind;
+        at[0] = (uint8_t)(places[i].kind | places[i].listener << 4);
         at[1] = places[i].phase;
         put_u32(at + 2, places[i].from);
         put_u32(at + 6, places[i].to);
+        at[10] = (uint8_t)places[i].port;
+        at[11] = (uint8_t)(places[i].port >> 8);
     }
     return bytes;
 }
 
-static bool place_unpack(const uint8_t *at, const struct stored_run *run, struct cell_place *place)
+static bool place_unpack(
+    const uint8_t *at, size_t size, const struct stored_run *run, struct cell_place *place)
 {
-    *place = (struct cell_place){
-        .kind = at[0], .phase = at[1], .from = get_u32(at + 2), .to = get_u32(at + 6)};
-    return place->kind >= MP__TEST_KIND__TCP && place->kind <= MP__TEST_KIND__PORT &&
-           place->from < run->agents && place->to < run->agents;
+    *place = (struct cell_place){.kind = at[0] & 15,
+        .listener = at[0] >> 4,
+        .phase = at[1],
+        .from = get_u32(at + 2),
+        .to = get_u32(at + 6)};
+    if (size == PLACE_BYTES)
+        place->port = (uint16_t)(at[10] | at[11] << 8);
+    return place->listener <= PORT_LISTENER_EITHER && place->kind >= MP__TEST_KIND__TCP &&
+           place->kind <= MP__TEST_KIND__PORT && place->from < run->agents &&
+           place->to < run->agents;
+}
+
+static size_t place_size(const struct stored_run *run, uint32_t chunk, size_t size)
+{
+    size_t before = (size_t)chunk * STORE_PLACES_CHUNK;
+    size_t count = run->cells > before ? run->cells - before : 0;
+    count = count < STORE_PLACES_CHUNK ? count : STORE_PLACES_CHUNK;
+    return size == count * PLACE_BYTES_WITHOUT_PORT ? PLACE_BYTES_WITHOUT_PORT : PLACE_BYTES;
 }
 
 int stored_places(struct db *db, const struct stored_run *run, uint32_t offset, uint32_t count,
@@ -171,9 +192,10 @@ int stored_places(struct db *db, const struct stored_run *run, uint32_t offset, 
     while (filled < count && (rc = db_step(db, row)) > 0) {
         size_t size;
         const uint8_t *bytes = db_blob(row, 1, &size);
+        size_t each = place_size(run, chunk, size);
         bool good = sqlite3_column_int64(row, 0) == (int64_t)chunk++;
-        for (size_t i = skip; good && filled < count && (i + 1) * PLACE_BYTES <= size; i++)
-            good = place_unpack(bytes + i * PLACE_BYTES, run, &places[filled++]);
+        for (size_t i = skip; good && filled < count && (i + 1) * each <= size; i++)
+            good = place_unpack(bytes + i * each, each, run, &places[filled++]);
         if (!good)
             break;
         skip = 0;

@@ -50,6 +50,14 @@ void testspec_defaults(enum test_kind kind, struct testspec *spec)
         spec->bitrate_bps = TESTSPEC_UDP_BITRATE_DEFAULT;
     if (kind == TEST_LATENCY)
         spec->flows = TESTSPEC_FLOWS_DEFAULT;
+    if (kind != TEST_PORT && kind != TEST_PATH)
+        return;
+    spec->attempts = TESTSPEC_ATTEMPTS_DEFAULT;
+    spec->timeout_ns = TESTSPEC_TIMEOUT_DEFAULT_NS;
+    spec->agent_rate = TESTSPEC_AGENT_RATE_DEFAULT;
+    if (kind == TEST_PATH)
+        spec->via = MP__TRANSPORT__OVER_UDP;
+    spec->duration_ns = testspec_listen_ns(spec);
 }
 
 struct limit {
@@ -61,6 +69,7 @@ int testspec_check(const struct testspec *spec, char *error)
 {
     size_t congestion = strnlen(spec->congestion, sizeof spec->congestion);
     bool udp = spec->kind == TEST_UDP;
+    bool probes = spec->kind == TEST_PORT || spec->kind == TEST_PATH;
     const struct limit limits[] = {
         {spec->kind >= TEST_TCP && spec->kind <= TEST_KIND_MAX, "unknown kind of test"},
         {spec->duration_ns >= TESTSPEC_DURATION_MIN_NS &&
@@ -95,6 +104,17 @@ int testspec_check(const struct testspec *spec, char *error)
             "--until must be between 0.1% and 50%"},
         {spec->streams >= 1 && spec->streams <= TESTSPEC_STREAMS_MAX,
             "there must be 1 to 1024 SCTP streams"},
+        {!probes || (spec->attempts >= 1 && spec->attempts <= TESTSPEC_ATTEMPTS_MAX),
+            "there must be 1 to 16 attempts"},
+        {!probes || (spec->timeout_ns >= TESTSPEC_TIMEOUT_MIN_NS &&
+                        spec->timeout_ns <= TESTSPEC_TIMEOUT_MAX_NS),
+            "the timeout must be between 50ms and 60s"},
+        {!probes || (isfinite(spec->agent_rate) && spec->agent_rate >= 1 &&
+                        spec->agent_rate <= TESTSPEC_AGENT_RATE_MAX),
+            "the rate must be 1 to 5000 probes a second"},
+        {spec->from_port <= 65535, "the source port must be at most 65535"},
+        {spec->via <= MP__TRANSPORT__OVER_ICMP && spec->via != MP__TRANSPORT__OVER_SCTP,
+            "a path is probed by udp, tcp or icmp"},
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         if (!limits[i].holds) {
@@ -103,6 +123,19 @@ int testspec_check(const struct testspec *spec, char *error)
         }
     }
     return 0;
+}
+
+static void probes_from_wire(const Mp__TestSpec *wire, struct testspec *made)
+{
+    if (wire->has_attempts)
+        made->attempts = wire->attempts;
+    if (wire->has_timeout_ns)
+        made->timeout_ns = wire->timeout_ns;
+    if (wire->has_agent_rate)
+        made->agent_rate = wire->agent_rate;
+    made->from_port = wire->has_from_port ? wire->from_port : 0;
+    if (wire->has_via)
+        made->via = wire->via;
 }
 
 int testspec_from_wire(const Mp__TestSpec *wire, struct testspec *spec, char *error)
@@ -143,9 +176,12 @@ int testspec_from_wire(const Mp__TestSpec *wire, struct testspec *spec, char *er
     made.until = wire->has_until ? wire->until : 0;
     if (wire->has_streams)
         made.streams = wire->streams;
+    probes_from_wire(wire, &made);
     int bad = testspec_check(&made, error);
     if (bad)
         return bad;
+    if (made.kind == TEST_PORT || made.kind == TEST_PATH)
+        made.duration_ns = testspec_listen_ns(&made);
     *spec = made;
     return 0;
 }
@@ -177,6 +213,11 @@ void testspec_to_wire(const struct testspec *spec, Mp__TestSpec *wire)
     SET(probe_rate, spec->probe_rate, spec->probe_rate > 0);
     SET(until, spec->until, spec->until > 0);
     SET(streams, spec->streams, spec->streams != 1);
+    SET(attempts, spec->attempts, spec->attempts > 0);
+    SET(timeout_ns, spec->timeout_ns, spec->timeout_ns > 0);
+    SET(agent_rate, spec->agent_rate, spec->agent_rate > 0);
+    SET(from_port, spec->from_port, spec->from_port > 0);
+    SET(via, (Mp__Transport)spec->via, spec->via > 0);
     wire->congestion = *spec->congestion ? (char *)spec->congestion : NULL;
 }
 
@@ -191,6 +232,11 @@ int64_t testspec_idle_ns(const struct testspec *spec)
 {
     int64_t most = NS_PER_S / 5;
     return spec->duration_ns / 10 < most ? spec->duration_ns / 10 : most;
+}
+
+int64_t testspec_listen_ns(const struct testspec *spec)
+{
+    return spec->attempts * spec->timeout_ns + TESTSPEC_LISTEN_EXTRA_NS;
 }
 
 bool testspec_rate_stated(const struct testspec *spec)

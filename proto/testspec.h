@@ -32,6 +32,15 @@ enum test_kind {
 #define TESTSPEC_UNTIL_MAX 0.5
 #define TESTSPEC_STREAMS_MAX 1024
 #define TESTSPEC_CONGESTION_SIZE 16
+#define TESTSPEC_ATTEMPTS_DEFAULT 3
+#define TESTSPEC_ATTEMPTS_MAX 16
+#define TESTSPEC_TIMEOUT_DEFAULT_NS INT64_C(2000000000)
+#define TESTSPEC_TIMEOUT_MIN_NS INT64_C(50000000)            // 50 ms
+#define TESTSPEC_TIMEOUT_MAX_NS INT64_C(60000000000)         // 60 s
+#define TESTSPEC_AGENT_RATE_DEFAULT 200.0                    // probes a second of one agent
+#define TESTSPEC_AGENT_RATE_MAX 5000.0
+#define TESTSPEC_LISTEN_EXTRA_NS INT64_C(2000000000)         // beside attempts * timeout
+#define TESTSPEC_HOPS_MAX 32
 
 // Zero means "not given" where a default or "unlimited" exists, except omit.
 struct testspec {
@@ -54,6 +63,11 @@ struct testspec {
     double probe_rate;      // latency, probes a second; 0: the planner's choice
     double until;           // end once the 95 % interval is within this share of the mean; 0: never
     unsigned streams;       // sctp: stream numbers in use, at least 1
+    unsigned attempts;      // port, path: tries of a silent probe
+    int64_t timeout_ns;     // port, path: patience of each try
+    double agent_rate;      // port, path: probes a second of one agent, to all its peers together
+    unsigned from_port;     // port: source port of the probes; 0: any
+    unsigned via;           // path: Mp__Transport
 };
 
 const char *test_kind_name(enum test_kind kind);             // "tcp"
@@ -73,6 +87,8 @@ void testspec_to_wire(const struct testspec *spec, Mp__TestSpec *wire);
 int64_t testspec_omit_max_ns(const struct testspec *spec);
 // Time before the load in which the idle path's RTT is taken: min(200 ms, duration / 10).
 int64_t testspec_idle_ns(const struct testspec *spec);
+// Port and path: a batch of probes, and a listener for it, last at most attempts * timeout + 2 s.
+int64_t testspec_listen_ns(const struct testspec *spec);
 // A test that states its rate (so that it may share a machine): udp without -b max, or any -b.
 bool testspec_rate_stated(const struct testspec *spec);
 

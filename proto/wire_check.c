@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "identity.h"
+#include "ports.h"
 #include "testspec.h"
 
 #define TEXT_MAX 1024
@@ -22,6 +23,9 @@ static const struct {
     {"local_address", TEXT_ADDRESS},
     {"peer_address", TEXT_ADDRESS},
     {"peer_seen", TEXT_ADDRESS},
+    {"seen_from", TEXT_ADDRESS},
+    {"icmp_from", TEXT_ADDRESS},
+    {"responder", TEXT_ADDRESS},
     {"addresses", TEXT_ADDRESS},
     {"command", TEXT_LONG},
     {"context", TEXT_LONG},
@@ -38,6 +42,7 @@ static const struct {
     {"instance", 16},
     {"session", 16},
     {"running", 16},
+    {"services", 16},
     {"public_key", 32},
     {"key", 32},
 };
@@ -59,6 +64,10 @@ static const struct {
     {NULL, "both", 64},
     {NULL, "shared", 16},
     {NULL, "notes", 64},
+    {NULL, "ports", PORTS_MAX},
+    {NULL, "hops", TESTSPEC_HOPS_MAX},
+    {NULL, "half_open", 64},
+    {NULL, "source_ports", TESTSPEC_ATTEMPTS_MAX},
 };
 
 // Signed numbers that may be negative: differences and correlations.
@@ -294,8 +303,19 @@ static bool check_ticket(const ProtobufCMessage *message, char *text)
 
 static bool check_light_peer(const ProtobufCMessage *message, char *text)
 {
-    return port_valid(((const Mp__LightPeer *)message)->peer_port) ||
-           say(text, "a light peer with a bad port");
+    const Mp__LightPeer *peer = (const Mp__LightPeer *)message;
+    bool good = port_valid(peer->peer_port) && peer->has_port == peer->has_transport;
+    if (peer->has_port)
+        good = good && port_valid(peer->port) && peer->transport != MP__TRANSPORT__OVER_ICMP;
+    return good || say(text, "a light peer with a bad port");
+}
+
+static bool check_port_range(const ProtobufCMessage *message, char *text)
+{
+    const Mp__PortRange *range = (const Mp__PortRange *)message;
+    return (range->transport != MP__TRANSPORT__OVER_ICMP && port_valid(range->first) &&
+               port_valid(range->last) && range->first <= range->last) ||
+           say(text, "a bad range of ports");
 }
 
 static bool check_parts(uint32_t part, uint32_t parts, char *text)
@@ -360,6 +380,7 @@ static const struct {
     {&mp__light_result__descriptor, check_light_result},
     {&mp__result__descriptor, check_result},
     {&mp__run_request__descriptor, check_run_request},
+    {&mp__port_range__descriptor, check_port_range},
     {&mp__token_create__descriptor, check_token_create},
     {&mp__operator_add__descriptor, check_operator_add},
 };

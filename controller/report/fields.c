@@ -113,6 +113,7 @@ static struct value get_attempts(const struct field *self, const Mp__Cell *cell)
 #define PACKETS(path, member) PART("packets." path, packets, Mp__Packets, member, VALUE_WHOLE)
 
 static const struct field fields[] = {
+    TEXT("port", port, false),
     {"state", true, get_state, NO_PARENT, NO_PARENT, 0, VALUE_TEXT},
     TEXT("reason", reason, true),
     {"started", true, get_member, NO_PARENT, offsetof(Mp__Cell, has_started_wall_ns),
@@ -204,6 +205,23 @@ static const struct field fields[] = {
     REAL("valid_for.duration_s", valid_s),
     RECORD("host_sender", record_sender),
     RECORD("host_receiver", record_receiver),
+    TEXT("observed", observed, false),
+    TEXT("arrived", arrived, false),
+    TEXT("listener", listener, false),
+    TEXT("evidence", evidence, false),
+    TEXT("error", error, false),
+    SMALL("icmp.type", icmp_type),
+    SMALL("icmp.code", icmp_code),
+    TEXT("icmp.from", icmp_from, false),
+    SMALL("probes", probes),
+    REAL("time_s", time_s),
+    TEXT("seen_from", seen_from, false),
+    OWN("alive", alive, VALUE_BOOL),
+    TEXT("alive_how", alive_how, false),
+    TEXT("last_hop", last_hop, false),
+    TEXT("via", via, false),
+    OWN("reached", reached, VALUE_BOOL),
+    TEXT("black_hole", black_hole, false),
 };
 
 const struct field *report_fields(size_t *count)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "ports.h"
 #include "report_parts.h"
 
 // -------------------------------------------------------------------------------------- values
@@ -122,33 +123,6 @@ static void enter_group(FILE *stream, const char **open, const char *path)
     *open = dot ? path : NULL;
 }
 
-void report_json_fields(FILE *stream, const Mp__Cell *cell)
-{
-    size_t count;
-    const struct field *fields = report_fields(&count);
-    const char *open = NULL;
-    for (size_t i = 0; i < count; i++) {
-        struct value value = report_field(&fields[i], cell);
-        if (value.type == VALUE_ABSENT && !fields[i].always)
-            continue;
-        enter_group(stream, &open, fields[i].path);
-        const char *dot = strchr(fields[i].path, '.');
-        fprintf(stream, "\"%s\":", dot ? dot + 1 : fields[i].path);
-        report_json_value(stream, &value);
-    }
-    if (open)
-        fputc('}', stream);
-    if (cell->n_intervals == 0)
-        return;
-    fputs(",\"intervals\":[", stream);
-    for (size_t i = 0; i < cell->n_intervals; i++) {
-        fputs(i ? ",{" : "{", stream);
-        report_json_interval(stream, cell->intervals[i]);
-        fputc('}', stream);
-    }
-    fputc(']', stream);
-}
-
 static void member_real(FILE *stream, const char *name, int has, double value)
 {
     if (!has || !isfinite(value))
@@ -169,6 +143,72 @@ static void member_text(FILE *stream, const char *name, const char *text)
         return;
     fprintf(stream, ",\"%s\":", name);
     report_json_string(stream, text);
+}
+
+static void intervals_list(FILE *stream, const Mp__Cell *cell)
+{
+    fputs(",\"intervals\":[", stream);
+    for (size_t i = 0; i < cell->n_intervals; i++) {
+        fputs(i ? ",{" : "{", stream);
+        report_json_interval(stream, cell->intervals[i]);
+        fputc('}', stream);
+    }
+    fputc(']', stream);
+}
+
+static void hop_object(FILE *stream, const Mp__Hop *hop)
+{
+    fprintf(stream, "{\"ttl\":%u,\"address\":", hop->ttl);
+    if (hop->responder)
+        report_json_string(stream, hop->responder);
+    else
+        fputs("null", stream);
+    fprintf(stream, ",\"sent\":%u,\"received\":%u", hop->sent, hop->received);
+    if (hop->sent > 0 && hop->received <= hop->sent)
+        member_real(stream, "loss_ratio", 1, (double)(hop->sent - hop->received) / hop->sent);
+    if (hop->has_rtt_mean_s) {
+        fputs(",\"rtt_s\":{\"min\":", stream);
+        report_json_real(stream, hop->has_rtt_min_s ? hop->rtt_min_s : NAN);
+        fputs(",\"mean\":", stream);
+        report_json_real(stream, hop->rtt_mean_s);
+        fputs(",\"max\":", stream);
+        report_json_real(stream, hop->has_rtt_max_s ? hop->rtt_max_s : NAN);
+        fputc('}', stream);
+    }
+    member_whole(stream, "mtu", hop->has_mtu, hop->mtu);
+    fprintf(stream, ",\"final\":%s}", hop->has_final && hop->final ? "true" : "false");
+}
+
+static void hops_list(FILE *stream, const Mp__Cell *cell)
+{
+    fputs(",\"hops\":[", stream);
+    for (size_t i = 0; i < cell->n_hops; i++) {
+        fputs(i ? "," : "", stream);
+        hop_object(stream, cell->hops[i]);
+    }
+    fputc(']', stream);
+}
+
+void report_json_fields(FILE *stream, const Mp__Cell *cell)
+{
+    size_t count;
+    const struct field *fields = report_fields(&count);
+    const char *open = NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct value value = report_field(&fields[i], cell);
+        if (value.type == VALUE_ABSENT && !fields[i].always)
+            continue;
+        enter_group(stream, &open, fields[i].path);
+        const char *dot = strchr(fields[i].path, '.');
+        fprintf(stream, "\"%s\":", dot ? dot + 1 : fields[i].path);
+        report_json_value(stream, &value);
+    }
+    if (open)
+        fputc('}', stream);
+    if (cell->n_intervals > 0)
+        intervals_list(stream, cell);
+    if (cell->n_hops > 0)
+        hops_list(stream, cell);
 }
 
 static void member_true(FILE *stream, const char *name, int has, int value)
@@ -232,6 +272,11 @@ static void test_options(FILE *stream, const Mp__TestSpec *spec)
     member_real(stream, "probe_rate", spec->has_probe_rate, spec->probe_rate);
     member_real(stream, "until", spec->has_until, spec->until);
     member_whole(stream, "streams", spec->has_streams, spec->streams);
+    member_whole(stream, "attempts", spec->has_attempts, spec->attempts);
+    member_real(stream, "timeout_s", spec->has_timeout_ns, seconds_of(spec->timeout_ns));
+    member_real(stream, "rate", spec->has_agent_rate, spec->agent_rate);
+    member_whole(stream, "from_port", spec->has_from_port, spec->from_port);
+    member_text(stream, "via", spec->has_via ? transport_name(spec->via) : NULL);
     fputc('}', stream);
 }
 
@@ -249,6 +294,21 @@ static void common_options(FILE *stream, const Mp__RunRequest *request)
         member_real(stream, "interval_s", 1, seconds_of(request->tests[0]->interval_ns));
 }
 
+static void port_options(FILE *stream, const Mp__RunRequest *request)
+{
+    if (request->n_ports == 0)
+        return;
+    fputs(",\"ports\":[", stream);
+    for (size_t i = 0; i < request->n_ports; i++) {
+        const Mp__PortRange *range = request->ports[i];
+        fprintf(stream, "%s\"%s/%u", i ? "," : "", transport_name(range->transport), range->first);
+        if (range->last != range->first)
+            fprintf(stream, "-%u", range->last);
+        fputc('"', stream);
+    }
+    fputc(']', stream);
+}
+
 static void run_options(FILE *stream, const Mp__RunRequest *request)
 {
     fputs("{\"tests\":[", stream);
@@ -259,6 +319,7 @@ static void run_options(FILE *stream, const Mp__RunRequest *request)
     fputs("],\"pairs\":", stream);
     report_json_string(stream, request->pairs ? request->pairs : "full");
     common_options(stream, request);
+    port_options(stream, request);
     member_list(stream, "from", request->from, request->n_from);
     member_list(stream, "to", request->to, request->n_to);
     member_list(stream, "both", request->both, request->n_both);
@@ -361,6 +422,9 @@ void report_json_agents(FILE *stream, Mp__RunAgent *const *agents, size_t count)
         member_text(stream, "kernel", agents[i]->kernel);
         member_text(stream, "version", agents[i]->software);
         member_whole(stream, "cores", agents[i]->has_cores, agents[i]->cores);
+        member_list(stream, "addresses", agents[i]->addresses, agents[i]->n_addresses);
+        if (agents[i]->has_target && agents[i]->target)
+            fputs(",\"target\":true", stream);
         fputc('}', stream);
     }
     fputc(']', stream);

@@ -214,8 +214,8 @@ static void put_mesh(struct scene *scene, const char *id, uint32_t agents, Mp__R
         ids[i] = i + 10;
         for (uint32_t j = 0; j < agents; j++)
             if (j != i)
-                places[at++] =
-                    (struct cell_place){.kind = MP__TEST_KIND__UDP, .phase = 1, .from = i, .to = j};
+                places[at++] = (struct cell_place){
+                    .kind = MP__TEST_KIND__UDP, .phase = 1, .port = 513, .from = i, .to = j};
     }
     scene->waiting++;
     store_put_new_run(scene->store, &info, pointers, ids, places, on_done, scene);
@@ -393,6 +393,8 @@ static void resume_check(void *ctx, const Mp__RunInfo *info, Mp__RunAgent *const
     assert_int_equal(places[5].from, 2);
     assert_int_equal(places[5].to, 1);
     assert_int_equal(places[5].phase, 1);
+    assert_int_equal(places[5].port, 513);
+    assert_int_equal(places[5].listener, 0);
     for (uint32_t i = 0; i < 6; i++)
         assert_int_equal(done[i], i == 1 || i == 4);
 }
@@ -419,6 +421,30 @@ static void an_unfinished_run_is_handed_over_after_reopening(void **state)
     scene->count = 0;
     assert_int_equal(store_load_unfinished(scene->store, resume_check, scene), 0);
     assert_int_equal(scene->count, 0);
+}
+
+// What a database of an earlier version has: ten bytes a place, without a port.
+static void check_short_places(struct db *db)
+{
+    const uint8_t places[2][10] = {{MP__TEST_KIND__LATENCY, 0, 0, 0, 0, 0, 1},
+        {MP__TEST_KIND__LATENCY, 0, 1, 0, 0, 0, 0}};
+    int rc = db_run(db, SQL_RUN_PLACES_ADD, "iib", INT64_C(1), INT64_C(0), places, sizeof places);
+    struct stored_run run = {.number = 1, .agents = 2, .cells = 2};
+    struct cell_place found[2];
+    if (rc == 0)
+        rc = stored_places(db, &run, 0, 2, found);
+    assert_int_equal(rc, 0);
+    assert_int_equal(found[0].kind, MP__TEST_KIND__LATENCY);
+    assert_int_equal(found[0].to, 1);
+    assert_int_equal(found[1].from, 1);
+    assert_int_equal(found[1].to, 0);
+    assert_int_equal(found[1].port, 0);
+}
+
+static void places_of_earlier_versions_are_still_read(void **state)
+{
+    struct scene *scene = *state;
+    check_short_places(&scene->store->db);
 }
 
 // ---------------------------------------------------------------------------------- identities
@@ -747,6 +773,7 @@ int main(void)
         STORE_TEST(runs_are_listed_newest_first_in_pages),
         STORE_TEST(a_page_ends_before_it_is_too_large_and_the_next_goes_on),
         STORE_TEST(an_unfinished_run_is_handed_over_after_reopening),
+        STORE_TEST(places_of_earlier_versions_are_still_read),
         STORE_TEST(an_agent_is_kept_changed_and_dropped),
         STORE_TEST(tokens_and_operators_are_kept),
         STORE_TEST(every_start_has_a_new_epoch),

@@ -111,7 +111,15 @@ static void a_spec_comes_back_from_the_wire_as_it_was(void **state)
                 spec.reverse_connect = spec.bidir = true;
                 spec.flows = 3;
                 spec.probe_rate = 2.5;
+                spec.attempts = 2;
+                spec.timeout_ns = NS_PER_S / 2;
+                spec.agent_rate = 7.5;
+                spec.from_port = 53;
+                spec.via = MP__TRANSPORT__OVER_ICMP;
             }
+            // Of ports and paths it follows from attempts and timeout.
+            if (kind == TEST_PORT || kind == TEST_PATH)
+                spec.duration_ns = testspec_listen_ns(&spec);
             testspec_to_wire(&spec, &wire);
             assert_int_equal(testspec_from_wire(&wire, &back, error), 0);
             assert_memory_equal(&spec, &back, sizeof spec);

@@ -12,6 +12,9 @@ static const struct {
     {"local_address", "10.0.0.1"},
     {"peer_address", "10.0.0.2"},
     {"peer_seen", "192.0.2.9"},
+    {"seen_from", "192.0.2.9"},
+    {"icmp_from", "192.0.2.9"},
+    {"responder", "192.0.2.9"},
     {"addresses", "fd00::1"},
     {"congestion", "cubic"},
 };
@@ -31,6 +34,7 @@ static const struct {
     {"mss", 1400},
     {"dscp", 46},
     {"part", 0},
+    {"timeout_ns", 1000000000},
 };
 
 static const struct {
