@@ -27,6 +27,7 @@ static void registered(void *ctx, const char *name)
     printf("ready %s\n", name);
     fflush(stdout);
     daemon_notify("READY=1");
+    daemon_shed_start();
 }
 
 static int run(session_t *session, int signal_fd)

@@ -1,10 +1,13 @@
 #include "daemon.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -54,4 +57,18 @@ int daemon_signals(void)
     sigprocmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     return signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+void daemon_shed_start(void)
+{
+    char line[512];
+    unsigned long begin, end;
+    (void)malloc_trim(0);
+    FILE *maps = fopen("/proc/self/maps", "re");
+    // Code is never written, so each of its pages is as it stands in its file.
+    while (maps && fgets(line, sizeof line, maps))
+        if (strstr(line, " r-xp ") && sscanf(line, "%lx-%lx", &begin, &end) == 2)
+            (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+    if (maps)
+        fclose(maps);
 }
