@@ -44,11 +44,13 @@ void control_pack(const struct control *message, const struct ticket_keys *keys,
     memcpy(out + AT_ID, keys->id, TICKET_ID_SIZE);
     uint32_t sequence = htobe32(message->sequence);
     memcpy(out + AT_SEQUENCE, &sequence, sizeof sequence);
-    const uint64_t numbers[NUMBERS] = {message->bytes, message->packets, message->first_sequence,
+    const uint64_t counts[NUMBERS] = {message->bytes, message->packets, message->first_sequence,
         message->end_sequence, message->lost_sender, message->drops_receiver,
         (uint64_t)message->window_ns, message->missing};
+    const uint64_t path[NUMBERS] = {message->retransmits, message->falls,
+        (uint64_t)message->sawtooth_ns, (uint64_t)message->rtt_ns};
     for (size_t i = 0; i < NUMBERS; i++)
-        put_u64(out + AT_NUMBERS + 8 * i, numbers[i]);
+        put_u64(out + AT_NUMBERS + 8 * i, message->type == CONTROL_PATH ? path[i] : counts[i]);
     ticket_mac(keys->control, out, AT_MAC, out + AT_MAC);
 }
 
@@ -56,10 +58,30 @@ static bool well_formed(const uint8_t *bytes, const struct ticket_keys *keys, un
 {
     if (memcmp(bytes, magic, sizeof magic) != 0)
         return false;
-    if (bytes[AT_TYPE] < CONTROL_FEEDBACK || bytes[AT_TYPE] > CONTROL_ABORT)
+    if (bytes[AT_TYPE] < CONTROL_FEEDBACK || bytes[AT_TYPE] > CONTROL_PATH)
         return false;
     return bytes[AT_PHASE] <= CONTROL_DONE && bytes[AT_FLAGS] <= FLAG_FINAL_SEEN &&
            bytes[AT_DIRECTION] == direction && memcmp(bytes + AT_ID, keys->id, TICKET_ID_SIZE) == 0;
+}
+
+static void read_counts(const uint8_t *numbers, struct control *message)
+{
+    message->bytes = get_u64(numbers);
+    message->packets = get_u64(numbers + 8);
+    message->first_sequence = get_u64(numbers + 16);
+    message->end_sequence = get_u64(numbers + 24);
+    message->lost_sender = get_u64(numbers + 32);
+    message->drops_receiver = get_u64(numbers + 40);
+    message->window_ns = (int64_t)get_u64(numbers + 48);
+    message->missing = get_u64(numbers + 56);
+}
+
+static void read_path(const uint8_t *numbers, struct control *message)
+{
+    message->retransmits = get_u64(numbers);
+    message->falls = get_u64(numbers + 8);
+    message->sawtooth_ns = (int64_t)get_u64(numbers + 16);
+    message->rtt_ns = (int64_t)get_u64(numbers + 24);
 }
 
 bool control_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys *keys,
@@ -74,19 +96,13 @@ bool control_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys 
     uint32_t sequence;
     memcpy(&sequence, bytes + AT_SEQUENCE, sizeof sequence);
     const uint8_t *numbers = bytes + AT_NUMBERS;
-    *message = (struct control){
-        .type = bytes[AT_TYPE],
+    *message = (struct control){.type = bytes[AT_TYPE],
         .phase = bytes[AT_PHASE],
         .final_seen = bytes[AT_FLAGS] & FLAG_FINAL_SEEN,
-        .sequence = be32toh(sequence),
-        .bytes = get_u64(numbers),
-        .packets = get_u64(numbers + 8),
-        .first_sequence = get_u64(numbers + 16),
-        .end_sequence = get_u64(numbers + 24),
-        .lost_sender = get_u64(numbers + 32),
-        .drops_receiver = get_u64(numbers + 40),
-        .window_ns = (int64_t)get_u64(numbers + 48),
-        .missing = get_u64(numbers + 56),
-    };
+        .sequence = be32toh(sequence)};
+    if (message->type == CONTROL_PATH)
+        read_path(numbers, message);
+    else
+        read_counts(numbers, message);
     return true;
 }

@@ -11,7 +11,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bucket.h"
 #include "clock.h"
+#include "converge.h"
 #include "errors.h"
 #include "tcpinfo.h"
 #include "wire_rate.h"
@@ -20,7 +22,9 @@
 #define LOWAT_NS (4 * NS_PER_MS) // kept under 5 ms of the rate
 #define SILENT_NS (5 * NS_PER_S)
 #define LINGER_NS (200 * NS_PER_MS) // for what drains after the final count
-#define GROWTH 1.25                 // slow start is over when a bin grows by less
+#define GLANCE_NS (10 * NS_PER_MS)  // between samples while a burst may pass
+#define GLANCES_NS (500 * NS_PER_MS)
+#define GROWTH 1.25 // slow start is over when a bin grows by less
 
 struct receiver {
     struct tcp_flow *flow;
@@ -42,6 +46,10 @@ struct receiver {
     size_t interval_room;
     unsigned lowat;
     bool timestamps;
+    struct bucket bucket; // since the load began
+    int64_t next_glance_ns;
+    struct converge converge; // since the window began
+    struct converge_path path;
 };
 
 static void fail(struct receiver *self, bool retry, const char *words)
@@ -106,6 +114,7 @@ static void open_window(struct receiver *self)
     self->next_interval_ns = self->t0_ns + self->interval_ns;
     if (self->next_interval_ns > self->t1_ns)
         self->next_interval_ns = self->t1_ns;
+    converge_begin(&self->converge, self->flow->order->spec.until);
     give_feedback(self);
 }
 
@@ -160,6 +169,16 @@ static void report_wire(const struct receiver *self, double span_s)
     wire_rates(&traffic, span_s, receive);
 }
 
+// Since the load began, the omitted part included.
+static void report_whole(const struct receiver *self)
+{
+    struct probe_receive *receive = &self->report->receive;
+    receive->whole_bytes = self->bytes - self->base_bytes;
+    receive->whole_s = (double)(self->sampled_ns - self->start_ns) * 1e-9;
+    bucket_find(&self->bucket, INT64_MAX, &receive->bucket);
+    converge_report(&self->converge, &receive->convergence);
+}
+
 static void close_window(struct receiver *self)
 {
     struct probe_receive *receive = &self->report->receive;
@@ -170,6 +189,7 @@ static void close_window(struct receiver *self)
     receive->bytes = self->bytes - self->t0_bytes;
     receive->segments = self->segments - self->t0_segments;
     report_wire(self, span_s);
+    report_whole(self);
     receive->duration_s = span_s;
     receive->omitted_s = (double)(self->t0_ns - self->start_ns) * 1e-9;
     receive->bandwidth_bps = 8.0 * (double)receive->bytes / span_s;
@@ -290,7 +310,8 @@ static void begin_load(struct receiver *self, int64_t now_ns)
     self->start_ns = self->bin_from_ns = now_ns;
     self->bin_bytes = self->base_bytes;
     self->phase = CONTROL_OMIT;
-    self->next_tick_ns = now_ns;
+    self->next_tick_ns = self->next_glance_ns = now_ns;
+    bucket_begin(&self->bucket);
 }
 
 // The first load has come, or a stream has ended.
@@ -312,6 +333,12 @@ static void listen_to_sender(struct receiver *self)
     while (!self->over && (rc = tcp_link_read(self->flow, &message)) == 1) {
         if (message.type == CONTROL_ABORT)
             fail(self, true, "the sender gave up");
+        if (message.type == CONTROL_PATH)
+            self->path = (struct converge_path){.known = true,
+                .retransmitted = message.retransmits > 0,
+                .reduced = message.falls > 0,
+                .rtt_ns = message.rtt_ns,
+                .sawtooth_ns = message.sawtooth_ns};
         if (message.type == CONTROL_FINAL && self->done_ns && !self->final_seen) {
             self->final_seen = true;
             self->final_ns = clock_mono_ns();
@@ -332,6 +359,8 @@ static int64_t wake_at(const struct receiver *self)
 {
     int64_t at =
         self->next_feedback_ns < self->next_tick_ns ? self->next_feedback_ns : self->next_tick_ns;
+    if (self->next_glance_ns && self->next_glance_ns < at)
+        at = self->next_glance_ns;
     if (self->phase == CONTROL_WINDOW && self->next_interval_ns < at)
         at = self->next_interval_ns;
     if (self->phase == CONTROL_OMIT && window_due_ns(self) < at)
@@ -339,9 +368,28 @@ static int64_t wake_at(const struct receiver *self)
     return at;
 }
 
+// A point of the load's beginning, where a token bucket's burst may pass in a few milliseconds.
+static void glance(struct receiver *self, int64_t now_ns)
+{
+    sample(self);
+    bucket_add(&self->bucket, self->sampled_ns - self->start_ns, self->bytes - self->base_bytes);
+    self->next_glance_ns = now_ns < self->start_ns + GLANCES_NS ? now_ns + GLANCE_NS : 0;
+}
+
+// True if the window may end now, by what has arrived in it.
+static bool settled(struct receiver *self)
+{
+    bool due = converge_progress(
+        &self->converge, self->sampled_ns - self->t0_ns, self->bytes - self->t0_bytes);
+    return due && converge_look(&self->converge, &self->path);
+}
+
 static void tick(struct receiver *self, int64_t now_ns)
 {
     sample(self);
+    if (self->start_ns)
+        bucket_add(
+            &self->bucket, self->sampled_ns - self->start_ns, self->bytes - self->base_bytes);
     adapt_lowat(self);
     if (self->phase == CONTROL_WINDOW)
         look_at_queue(self);
@@ -353,11 +401,15 @@ static void tick(struct receiver *self, int64_t now_ns)
     check_limits(self);
     if (detected && !self->over)
         open_window(self);
+    else if (self->phase == CONTROL_WINDOW && !self->over && settled(self))
+        close_window(self);
 }
 
 static void keep_time(struct receiver *self)
 {
     int64_t now = clock_mono_ns();
+    if (self->next_glance_ns && now >= self->next_glance_ns)
+        glance(self, now);
     if (now >= self->next_tick_ns)
         tick(self, now);
     if (!self->over && self->phase == CONTROL_OMIT && now >= window_due_ns(self))

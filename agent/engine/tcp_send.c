@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "converge.h"
 #include "errors.h"
 #include "histogram.h"
 #include "tcpinfo.h"
@@ -36,6 +37,9 @@ struct sender {
     int64_t window_begin_ns, window_end_ns, done_ns;
     uint64_t begin_bytes, rate_bps;
     int64_t begin_blocked_ns;
+    // With `until` only: what the receiver needs to know of the path.
+    struct sawtooth *teeth; // one a stream
+    int64_t next_path_ns;
 };
 
 static void fail(struct sender *self, const char *words)
@@ -55,13 +59,50 @@ static void pace_streams(struct sender *self)
         setsockopt(self->flow->fds[i], SOL_SOCKET, SO_MAX_PACING_RATE, &pace, sizeof pace);
 }
 
-// ------------------------------------------------------------------ the window's counters
+// ------------------------------------------------------------------ the kernel's counters
 
 static void read_counters(struct sender *self, struct tcp_counters *counters)
 {
     for (unsigned i = 0; i < self->flow->streams; i++)
         tcp_flow_counters(self->flow, i, &counters[i]);
 }
+
+// ------------------------------------------------------------------ the path, for the receiver
+
+static void watch_path(struct sender *self, int64_t now_ns)
+{
+    if (self->flow->order->spec.until <= 0)
+        return;
+    self->teeth = calloc(self->flow->streams, sizeof *self->teeth);
+    if (!self->teeth)
+        abort();
+    for (unsigned i = 0; i < self->flow->streams; i++)
+        sawtooth_begin(&self->teeth[i], self->begin[i].cwnd);
+    self->next_path_ns = now_ns;
+}
+
+static void tell_path(struct sender *self, int64_t now_ns)
+{
+    struct control path = {.type = CONTROL_PATH, .phase = self->phase};
+    for (unsigned i = 0; i < self->flow->streams; i++) {
+        const struct tcp_counters *one = &self->now_counters[i];
+        struct sawtooth *tooth = &self->teeth[i];
+        int64_t rtt_ns = (int64_t)one->rtt_us * NS_PER_US;
+        sawtooth_add(tooth, now_ns, one->cwnd);
+        path.retransmits += one->retransmits - self->begin[i].retransmits;
+        path.falls += tooth->falls;
+        if (tooth->longest_ns > path.sawtooth_ns)
+            path.sawtooth_ns = tooth->longest_ns;
+        if (rtt_ns > path.rtt_ns)
+            path.rtt_ns = rtt_ns;
+    }
+    if (now_ns < self->next_path_ns)
+        return;
+    self->next_path_ns = now_ns + CONVERGE_SAMPLE_NS - TCP_TICK_NS / 2;
+    (void)tcp_link_send(self->flow, &path); // one that is lost costs a claim at most
+}
+
+// ------------------------------------------------------------------ the window
 
 static void open_window(struct sender *self, int64_t now_ns)
 {
@@ -71,6 +112,7 @@ static void open_window(struct sender *self, int64_t now_ns)
     self->begin_bytes = atomic_load(&self->crew.bytes);
     self->begin_blocked_ns = atomic_load(&self->crew.blocked_ns);
     read_counters(self, self->begin);
+    watch_path(self, now_ns);
     tcp_crew_watch(&self->crew, self->cpu);
     cpu_watch_interface(self->cpu, self->report->record.interface);
     cpu_begin(self->cpu);
@@ -294,6 +336,8 @@ static void turn(struct sender *self)
     self->next_tick_ns = now + TCP_TICK_NS;
     if (!self->done_ns)
         tick(self);
+    if (!self->done_ns && self->teeth)
+        tell_path(self, now);
 }
 
 static void release(struct sender *self)
@@ -303,6 +347,7 @@ static void release(struct sender *self)
         close(self->epoll_fd);
     cpu_destroy(&self->cpu);
     histogram_destroy(&self->rtt);
+    free(self->teeth);
     free(self->begin);
     free(self->now_counters);
 }

@@ -48,6 +48,7 @@ enum flag {
     FLAG_CONGESTION,
     FLAG_MSS,
     FLAG_FLOWS,
+    FLAG_UNTIL,
     FLAG_OTHER,
     FLAG_COUNT
 };

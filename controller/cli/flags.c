@@ -85,6 +85,16 @@ static int congestion(struct flags *flags, const char *word, char *error)
     return 0;
 }
 
+static int until(double *out, const char *word, char *error)
+{
+    double share;
+    if (units_percent(word, &share) != 0 || share < TESTSPEC_UNTIL_MIN ||
+        share > TESTSPEC_UNTIL_MAX)
+        return refuse(error, word, "a percentage from 0.1% to 50%, such as 5%");
+    *out = share;
+    return 0;
+}
+
 static int mode(struct flags *flags, const char *word, char *error)
 {
     static const char *const names[] = {"isolated", "duplex", "concurrent"};
@@ -197,6 +207,7 @@ SET(mss, FLAG_MSS, count(word, 88, 65535, "an MSS from 88 to 65535", &flags->tes
 SET(flows, FLAG_FLOWS,
     count(
         word, 1, TESTSPEC_FLOWS_MAX, "a number of flows from 1 to 256", &flags->test.flows, error))
+SET(until, FLAG_UNTIL, until(&flags->test.until, word, error))
 SET(from, FLAG_OTHER, append(&flags->from, word, error))
 SET(to, FLAG_OTHER, append(&flags->to, word, error))
 SET(both, FLAG_OTHER, both_ends(flags, word, error))
@@ -246,7 +257,8 @@ static const struct option_spec specs[] = {
     {"bitrate", 'b', "RATE",
         "of the whole test; max = as fast as is lossless at\nthe ends (udp: 1M)", set_bitrate,
         SCOPE_RUN, false},
-    {"length", 0, "BYTES", "payload of one udp datagram or sctp message", set_length, SCOPE_RUN, false},
+    {"length", 0, "BYTES", "payload of one udp datagram or sctp message", set_length, SCOPE_RUN,
+        false},
     {"window", 'w', "SIZE", "socket buffers", set_window, SCOPE_RUN, false},
     {"reverse-connect", 0, NULL, "the receiver opens the connection", set_reverse, SCOPE_RUN,
         false},
@@ -258,6 +270,9 @@ static const struct option_spec specs[] = {
     {"mss", 'M', "N", "TCP maximum segment size", set_mss, SCOPE_RUN, false},
     {"flows", 0, "K", "source ports that a latency test walks over (16)", set_flows, SCOPE_RUN,
         false},
+    {"until", 0, "PERCENT",
+        "end a test early, once its result is known so well;\n-t is then the longest time",
+        set_until, SCOPE_RUN, false},
     {"from", 0, "SEL",
         "senders: name, name*, key=value, key!=value, CIDR;\ncomma = and, repeated = or", set_from,
         SCOPE_RUN, false},
@@ -331,6 +346,7 @@ static const struct {
     {FLAG_CONGESTION, "--congestion", KIND(TEST_TCP)},
     {FLAG_MSS, "--mss", KIND(TEST_TCP)},
     {FLAG_FLOWS, "--flows", KIND(TEST_LATENCY)},
+    {FLAG_UNTIL, "--until", LOAD | KIND(TEST_LATENCY)},
 };
 
 static bool knows(enum test_kind kind, enum flag flag)
@@ -372,6 +388,7 @@ void flags_to_spec(const struct flags *flags, struct testspec *spec)
     TAKE(FLAG_DSCP, dscp);
     TAKE(FLAG_MSS, mss);
     TAKE(FLAG_FLOWS, flows);
+    TAKE(FLAG_UNTIL, until);
 #undef TAKE
     if (flags->given[FLAG_CONGESTION] && knows(spec->kind, FLAG_CONGESTION))
         memcpy(spec->congestion, from->congestion, sizeof spec->congestion);

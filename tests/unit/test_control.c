@@ -44,6 +44,26 @@ static void a_message_comes_back_as_it_was(void **state)
     assert_true(back.drops_receiver == 6 && back.window_ns == -7 && back.missing == 8);
 }
 
+static void what_is_told_of_a_path_comes_back_as_it_was(void **state)
+{
+    (void)state;
+    struct ticket_keys keys = keys_of(1);
+    uint8_t bytes[CONTROL_SIZE];
+    struct control back, path = {.type = CONTROL_PATH,
+                             .phase = CONTROL_WINDOW,
+                             .sequence = 9,
+                             .retransmits = 1,
+                             .falls = 2,
+                             .sawtooth_ns = 3,
+                             .rtt_ns = INT64_MAX};
+    control_pack(&path, &keys, 0, bytes);
+    assert_true(control_unpack(bytes, sizeof bytes, &keys, 0, &back));
+    assert_int_equal(back.type, CONTROL_PATH);
+    assert_true(back.retransmits == 1 && back.falls == 2);
+    assert_true(back.sawtooth_ns == 3 && back.rtt_ns == INT64_MAX);
+    assert_true(back.bytes == 0 && back.missing == 0);
+}
+
 static void a_reflected_message_is_refused(void **state)
 {
     (void)state;
@@ -84,6 +104,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_comes_back_as_it_was),
+        cmocka_unit_test(what_is_told_of_a_path_comes_back_as_it_was),
         cmocka_unit_test(a_reflected_message_is_refused),
         cmocka_unit_test(another_test_s_key_is_refused),
         cmocka_unit_test(every_changed_bit_and_every_other_size_is_refused),

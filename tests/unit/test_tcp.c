@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -121,6 +122,43 @@ static void a_detected_slow_start_is_at_most_half_of_the_time(void **state)
     assert_true(bench.listened.receive.omitted_s <= 0.27);
     assert_true(bench.listened.receive.omitted_s > 0);
     expect_intervals(&bench.listened.receive, 0.5);
+    engine_bench_end(&bench);
+}
+
+// Whether it is claimed depends on how busy this machine is; what was told and looked at does not.
+static void the_receiver_looks_at_what_the_sender_tells_of_its_path(void **state)
+{
+    (void)state;
+    struct engine_bench bench;
+    engine_bench_begin(&bench, &probe_tcp, "127.0.0.1", true);
+    bench.connecting.spec.bitrate_bps = bench.listening.spec.bitrate_bps = 50000000;
+    bench.connecting.spec.duration_ns = bench.listening.spec.duration_ns = 2500 * NS_PER_MS;
+    bench.connecting.spec.until = bench.listening.spec.until = 0.5;
+    engine_bench_run(&bench);
+    expect_good(&bench);
+    const struct probe_convergence *seen = &bench.listened.receive.convergence;
+    assert_true(seen->looks == 1 && seen->samples >= 20);
+    assert_true(seen->reached == !seen->why);
+    assert_true(!seen->why || !strstr(seen->why, "told nothing"));
+    assert_true(bench.listened.receive.duration_s >= 2);
+    assert_true(!seen->reached || seen->half_width <= 0.5);
+    engine_bench_end(&bench);
+}
+
+static void a_test_that_is_too_short_for_a_look_runs_its_time(void **state)
+{
+    (void)state;
+    struct engine_bench bench;
+    engine_bench_begin(&bench, &probe_tcp, "127.0.0.1", true);
+    bench.connecting.spec.until = bench.listening.spec.until = 0.5;
+    engine_bench_run(&bench);
+    expect_good(&bench);
+    expect_intervals(&bench.listened.receive, 0.5);
+    assert_false(bench.listened.receive.convergence.reached);
+    assert_non_null(bench.listened.receive.convergence.why);
+    // What is known of the path ends with what was seen, the omitted part included.
+    assert_true(bench.listened.receive.whole_bytes >= bench.listened.receive.bytes);
+    assert_true(bench.listened.receive.whole_s >= bench.listened.receive.duration_s);
     engine_bench_end(&bench);
 }
 
@@ -302,6 +340,60 @@ static void a_pause_in_the_load_leaves_the_intervals_in_time(void **state)
     engine_bench_end(&bench);
 }
 
+static void say(struct engine_bench *bench, int fd, struct control *message)
+{
+    uint8_t bytes[CONTROL_SIZE];
+    message->sequence++;
+    control_pack(message, &bench->connecting.keys, 0, bytes);
+    assert_int_equal(send(fd, bytes, sizeof bytes, MSG_NOSIGNAL), (int)sizeof bytes);
+}
+
+static enum control_phase hear(struct engine_bench *bench, int fd, enum control_phase phase)
+{
+    uint8_t bytes[CONTROL_SIZE];
+    struct control message = {.phase = phase};
+    while (recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) == (ssize_t)sizeof bytes)
+        assert_true(control_unpack(bytes, sizeof bytes, &bench->connecting.keys, 1, &message));
+    return message.phase;
+}
+
+// A sender by hand: an even load over a path that it calls quiet.
+static void a_test_ends_once_its_rate_is_known_well_enough(void **state)
+{
+    (void)state;
+    struct engine_bench bench;
+    static const uint8_t load[20000];
+    int fds[2];
+    engine_bench_begin(&bench, &probe_tcp, "127.0.0.1", true);
+    bench.listening.spec.duration_ns = 30 * NS_PER_S;
+    bench.listening.spec.interval_ns = NS_PER_S;
+    bench.listening.spec.until = 0.5;
+    engine_bench_listen(&bench);
+    open_streams(&bench, fds);
+    struct control path = {.type = CONTROL_PATH, .rtt_ns = NS_PER_MS};
+    int64_t begin = clock_mono_ns();
+    enum control_phase phase = CONTROL_WAITING;
+    for (int64_t due = begin; phase != CONTROL_DONE; due += 20 * NS_PER_MS) {
+        struct timespec at = {due / NS_PER_S, due % NS_PER_S};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
+        assert_int_equal(send(fds[1], load, sizeof load, MSG_NOSIGNAL), (int)sizeof load);
+        say(&bench, fds[0], &path);
+        phase = hear(&bench, fds[0], phase);
+    }
+    path.type = CONTROL_FINAL;
+    say(&bench, fds[0], &path);
+    engine_bench_join(&bench);
+    const struct probe_receive *receive = &bench.listened.receive;
+    assert_int_equal(bench.listened.outcome, PROBE_OK);
+    assert_true(receive->convergence.reached && receive->convergence.half_width <= 0.5);
+    assert_true(receive->duration_s >= 2 && receive->duration_s < 20);
+    assert_true(fabs(receive->bandwidth_bps - 8e6) < 4e6);
+    assert_true(receive->whole_bytes >= receive->bytes && receive->whole_s >= receive->duration_s);
+    close(fds[0]);
+    close(fds[1]);
+    engine_bench_end(&bench);
+}
+
 static void a_silent_data_port_is_said_so_and_not_retried(void **state)
 {
     (void)state;
@@ -333,6 +425,8 @@ int main(void)
         cmocka_unit_test(a_stated_rate_is_kept),
         cmocka_unit_test(a_cap_of_the_owner_is_kept_and_said),
         cmocka_unit_test(a_detected_slow_start_is_at_most_half_of_the_time),
+        cmocka_unit_test(the_receiver_looks_at_what_the_sender_tells_of_its_path),
+        cmocka_unit_test(a_test_that_is_too_short_for_a_look_runs_its_time),
         cmocka_unit_test(both_directions_run_at_once),
         cmocka_unit_test(the_ticket_s_volume_ends_the_test),
         cmocka_unit_test(a_receiver_does_not_bear_more_than_its_ticket_allows),
@@ -342,6 +436,7 @@ int main(void)
         cmocka_unit_test(a_sender_that_vanishes_is_noticed),
         cmocka_unit_test(forged_control_bytes_end_the_test),
         cmocka_unit_test(a_pause_in_the_load_leaves_the_intervals_in_time),
+        cmocka_unit_test(a_test_ends_once_its_rate_is_known_well_enough),
         cmocka_unit_test(a_silent_data_port_is_said_so_and_not_retried),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
