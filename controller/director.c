@@ -162,6 +162,11 @@ static struct notes notes_of(const struct plan *plan, const Mp__RunRequest *requ
         note(&notes, "mode concurrent: agents of one machine are treated as separate hosts");
     else if (plan->options.machines_ignore)
         note(&notes, "machines are ignored: agents of one machine are treated as separate hosts");
+    for (size_t p = 0; p < plan->options.phase_count; p++)
+        if (plan->options.phases[p].spec.until > 0) {
+            note(&notes, "--until: a test may end before its time; times are as if none did");
+            break;
+        }
     return notes;
 }
 

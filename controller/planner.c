@@ -29,6 +29,9 @@ static int phase_add(const Mp__RunRequest *request, const Mp__TestSpec *wire,
                                    : MP__MODE__ISOLATED;
     if (phase.light)
         phase.spec.bidir = false;
+    if (phase.spec.bidir && phase.spec.until > 0)
+        return refuse(refusal, INVALID,
+            "--until does not go with --bidir: one direction would end before the other");
     // So few packets disturb nobody, and each host's list goes out in one message.
     if (phase.spec.kind == TEST_PORT || phase.spec.kind == TEST_PATH)
         phase.mode = MP__MODE__CONCURRENT;

@@ -102,8 +102,6 @@ int testspec_check(const struct testspec *spec, char *error)
         {spec->until == 0 ||
                 (spec->until >= TESTSPEC_UNTIL_MIN && spec->until <= TESTSPEC_UNTIL_MAX),
             "--until must be between 0.1% and 50%"},
-        {spec->until == 0 || !spec->bidir,
-            "--until does not go with --bidir: one direction would end before the other"},
         {spec->streams >= 1 && spec->streams <= TESTSPEC_STREAMS_MAX,
             "there must be 1 to 1024 SCTP streams"},
         {!probes || (spec->attempts >= 1 && spec->attempts <= TESTSPEC_ATTEMPTS_MAX),

@@ -265,6 +265,22 @@ static void a_machine_serialises_what_states_no_rate(void **state)
     close_setting(&it);
 }
 
+static void ending_early_does_not_go_with_both_directions_at_once(void **state)
+{
+    (void)state;
+    struct setting it;
+    open_setting(&it, 2);
+    Mp__TestSpec *spec = ask(&it, MP__TEST_KIND__TCP);
+    spec->has_until = spec->has_bidir = spec->bidir = true;
+    spec->until = 0.05;
+    assert_true(plan(&it) < 0);
+    assert_int_equal(it.refusal.code, MP__REFUSED__CODE__INVALID);
+    assert_non_null(strstr(it.refusal.text, "--bidir"));
+    spec->bidir = false;
+    assert_int_equal(plan(&it), 0);
+    close_setting(&it);
+}
+
 static void light_probes_stay_under_their_ceilings(void **state)
 {
     (void)state;
@@ -297,6 +313,7 @@ int main(void)
         cmocka_unit_test(ipv6_is_preferred_unless_a_family_is_asked_for),
         cmocka_unit_test(the_bound_of_a_whole_mesh_is_the_known_one),
         cmocka_unit_test(a_machine_serialises_what_states_no_rate),
+        cmocka_unit_test(ending_early_does_not_go_with_both_directions_at_once),
         cmocka_unit_test(light_probes_stay_under_their_ceilings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
