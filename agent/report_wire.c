@@ -224,6 +224,7 @@ static Mp__ReceiveSide *receive_side(const struct probe_receive *from)
     SET_REAL(wire, wire_line_bps, from->wire_line_bps);
     SET_COUNT(wire, whole_bytes, from->whole_bytes);
     SET_REAL(wire, whole_s, from->whole_s);
+    SET_NUMBER(wire, streams, from->streams);
     wire->convergence = convergence(&from->convergence);
     wire->bucket = bucket(&from->bucket);
     wire->n_intervals = from->interval_count;

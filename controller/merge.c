@@ -29,6 +29,8 @@ static void merge_sender(const struct testspec *spec, const Mp__SendSide *send, 
 {
     if (spec->kind != TEST_UDP)
         COPY(cell, send, retransmits, retransmits);
+    COPY(cell, send, cwnd_max, cwnd_max);
+    COPY(cell, send, segments, segments);
     cell->rtt_self = distribution_copy(send->rtt_loaded);
     COPY(cell, send, offered_bps, offered_bps);
     COPY(cell, send, mss, mss);
@@ -97,6 +99,7 @@ static void merge_receiver(const Mp__ReceiveSide *receive, Mp__Cell *cell)
     COPY(cell, receive, wire_line_bps, wire_line_bps);
     COPY(cell, receive, valid_bytes, whole_bytes);
     COPY(cell, receive, valid_s, whole_s);
+    COPY(cell, receive, streams, streams);
     cell->convergence = COPY_OF(Mp__Convergence, receive->convergence);
     cell->bucket = COPY_OF(Mp__Bucket, receive->bucket);
     cell->pdv = distribution_copy(receive->pdv);

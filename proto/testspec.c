@@ -68,8 +68,9 @@ struct limit {
 int testspec_check(const struct testspec *spec, char *error)
 {
     size_t congestion = strnlen(spec->congestion, sizeof spec->congestion);
-    bool udp = spec->kind == TEST_UDP;
+    bool udp = spec->kind == TEST_UDP, sctp = spec->kind == TEST_SCTP;
     bool probes = spec->kind == TEST_PORT || spec->kind == TEST_PATH;
+    unsigned length_max = sctp ? TESTSPEC_LENGTH_SCTP_MAX : TESTSPEC_LENGTH_MAX;
     const struct limit limits[] = {
         {spec->kind >= TEST_TCP && spec->kind <= TEST_KIND_MAX, "unknown kind of test"},
         {spec->duration_ns >= TESTSPEC_DURATION_MIN_NS &&
@@ -84,9 +85,9 @@ int testspec_check(const struct testspec *spec, char *error)
         {spec->bitrate_bps <= UINT64_C(10000000000000), "the bitrate must be at most 10T"},
         {!spec->bitrate_max || (udp && spec->bitrate_bps == 0), "only udp has the bitrate max"},
         {!udp || spec->bitrate_max || spec->bitrate_bps > 0, "udp needs a bitrate above 0"},
-        {spec->length == 0 ||
-                (spec->length >= TESTSPEC_LENGTH_MIN && spec->length <= TESTSPEC_LENGTH_MAX),
-            "the length must be between 32 and 65000 bytes"},
+        {spec->length == 0 || (spec->length >= TESTSPEC_LENGTH_MIN && spec->length <= length_max),
+            sctp ? "the length of an sctp message must be between 32 and 65536 bytes"
+                 : "the length must be between 32 and 65000 bytes"},
         {spec->window <= UINT32_C(1) << 30, "the window must be at most 1G"},
         {spec->family == 0 || spec->family == 4 || spec->family == 6, "the family must be 4 or 6"},
         {spec->dscp >= -1 && spec->dscp <= 63, "the dscp must be between 0 and 63"},

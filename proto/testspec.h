@@ -23,7 +23,10 @@ enum test_kind {
 #define TESTSPEC_INTERVALS_MAX 3600                          // a longer test widens its interval
 #define TESTSPEC_PARALLEL_MAX 128
 #define TESTSPEC_LENGTH_MIN 32
-#define TESTSPEC_LENGTH_MAX 65000
+#define TESTSPEC_LENGTH_MAX 65000                            // udp
+// An association's receive window is 104 KiB unless somebody changed it: longer messages stall it.
+#define TESTSPEC_LENGTH_SCTP_MAX 65536
+#define TESTSPEC_LENGTH_SCTP_DEFAULT 16384
 #define TESTSPEC_LENGTH_DEFAULT 1400
 #define TESTSPEC_UDP_BITRATE_DEFAULT UINT64_C(1000000)
 #define TESTSPEC_FLOWS_DEFAULT 16
@@ -51,7 +54,7 @@ struct testspec {
     unsigned parallel;      // at least 1
     uint64_t bitrate_bps;   // 0: unlimited (tcp) ; udp always has one unless bitrate_max
     bool bitrate_max;
-    unsigned length;        // udp payload, 0: default by path MTU
+    unsigned length;        // udp payload, sctp message; 0: default by path MTU or send buffer
     unsigned window;        // socket buffers in bytes, 0: the kernel's
     unsigned family;        // 4, 6 or 0
     int dscp;               // 0..63, -1: not given

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "sctp.h"
+#include "testspec.h"
+
 // Needs the sockets' headers before it.
 #include <linux/sctp.h>
 
@@ -46,12 +49,14 @@ static int set_int(int fd, int level, int option, int value)
     return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
 }
 
-void protocol_no_delay(enum dataport_protocol protocol, int fd)
+void protocol_dress(enum dataport_protocol protocol, int fd)
 {
     if (protocol == DATAPORT_TCP)
         set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    else if (protocol == DATAPORT_SCTP)
-        set_int(fd, IPPROTO_SCTP, SCTP_NODELAY, 1);
+    if (protocol != DATAPORT_SCTP)
+        return;
+    set_int(fd, IPPROTO_SCTP, SCTP_NODELAY, 1);
+    sctp_abort_on_close(fd);
 }
 
 int protocol_socket(enum dataport_protocol protocol, sa_family_t family)
@@ -61,7 +66,7 @@ int protocol_socket(enum dataport_protocol protocol, sa_family_t family)
     int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, number);
     if (fd < 0)
         return -errno;
-    protocol_no_delay(protocol, fd);
+    protocol_dress(protocol, fd);
     return fd;
 }
 
@@ -113,6 +118,8 @@ static int open_socket(enum dataport_protocol protocol, const union address *add
         rc = set_int(fd, SOL_SOCKET, udp ? SO_REUSEPORT : SO_REUSEADDR, 1);
     if (rc == 0 && udp)
         rc = prepare_udp(fd, family);
+    if (rc == 0 && protocol == DATAPORT_SCTP)
+        rc = sctp_ask_streams(fd, TESTSPEC_STREAMS_MAX); // the peer asks for fewer
     if (rc == 0 && bind(fd, &address->any, address_size(address)) < 0)
         rc = -errno;
     if (rc == 0)

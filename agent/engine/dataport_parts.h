@@ -96,9 +96,10 @@ struct entry *dataport_entry(dataport_t *self, const uint8_t id[TICKET_ID_SIZE])
 // Takes fd: hands it to the admission, or closes it and says false.
 bool admission_give(admission_t *self, int fd, uint8_t stream, const union address *peer);
 
-// dataport_listen.c: a new non-blocking socket, without delay of small messages; or -errno.
+// dataport_listen.c: a new non-blocking socket, without delay of small messages; or -errno. An
+// association is aborted when its socket is closed.
 int protocol_socket(enum dataport_protocol protocol, sa_family_t family);
-void protocol_no_delay(enum dataport_protocol protocol, int fd);
+void protocol_dress(enum dataport_protocol protocol, int fd);
 
 // Finds or opens the socket for a ticket, and lets it go.
 struct listener *listener_open(

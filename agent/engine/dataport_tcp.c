@@ -66,7 +66,7 @@ static void welcome(
     dataport_t *self, enum dataport_protocol protocol, int fd, const union address *peer)
 {
     self->counters.accepted++;
-    protocol_no_delay(protocol, fd);
+    protocol_dress(protocol, fd);
     struct pending *pending = free_slot(self);
     *pending = (struct pending){.fd = fd,
         .protocol = protocol,

@@ -106,6 +106,7 @@ struct probe_receive {
     struct probe_distribution pdv, ipdv;
     const char *stamps;           // "kernel" or "user", static; NULL: none
     uint64_t drained_bytes, segments;
+    unsigned streams;             // sctp: stream numbers that messages came on; 0: absent
     unsigned receive_buffer;
     double receive_queue_high;
     double wire_l3_bps, wire_l2_bps, wire_line_bps;  // of the window (wire_rate.h)

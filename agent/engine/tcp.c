@@ -10,6 +10,7 @@
 
 #include "kinds.h"
 #include "probe_setup.h"
+#include "sctp.h"
 #include "tcp_parts.h"
 
 // Streams are numbered flow by flow: control, then load 1..P. Flow 0 is the only one, or with
@@ -31,7 +32,14 @@ struct tcp_test {
 static int dress(int fd, unsigned stream, const struct probe_order *order)
 {
     bool control = stream % (order->spec.parallel + 1) == 0;
-    return control ? 0 : probe_socket_options(fd, order);
+    if (control)
+        return 0;
+    if (order->spec.kind == TEST_SCTP && order->connects) {
+        int rc = sctp_ask_streams(fd, order->spec.streams);
+        if (rc < 0)
+            return rc;
+    }
+    return probe_socket_options(fd, order);
 }
 
 // ------------------------------------------------------------------ running

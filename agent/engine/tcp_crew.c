@@ -26,6 +26,14 @@ void tcp_crew_news(struct tcp_crew *self)
     (void)!write(self->news_fd, &(uint64_t){1}, sizeof(uint64_t));
 }
 
+unsigned tcp_crew_numbers_seen(struct tcp_crew *self)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < sizeof self->numbers_seen / sizeof *self->numbers_seen; i++)
+        count += (unsigned)__builtin_popcountll(atomic_load(&self->numbers_seen[i]));
+    return count;
+}
+
 enum tcp_crew_order tcp_crew_await(struct tcp_member *member)
 {
     struct pollfd wake = {.fd = member->wake_fd, .events = POLLIN};

@@ -41,11 +41,15 @@ struct tcp_crew {
     atomic_uint_least64_t bytes;        // that they moved, all together
     atomic_int_least64_t first_mono_ns; // when the first of them came; 0: not yet
     atomic_uint closed;                 // streams that the peer closed or broke
+    // Of associations that receive: a bit for each stream number on which a message came.
+    atomic_uint_least64_t numbers_seen[TESTSPEC_STREAMS_MAX / 64];
     // Of a sending crew: time that no stream had room, of all members together.
     atomic_int_least64_t blocked_ns;
     // Set before the start: rate and volume of the whole flow, 0: none.
     uint64_t rate_bps, limit_bytes;
     atomic_int_least64_t until_mono_ns;
+    // Of associations: the length of their messages, and over how many stream numbers they go.
+    unsigned message_bytes, stream_numbers;
     // How its members move load, which the first of them finds out unless it is settled already.
     atomic_int way; // enum tcp_way
     atomic_bool settled, tried;
@@ -66,6 +70,8 @@ void tcp_crew_end(struct tcp_crew *self);
 // For the members: what they are to do; sleeping until that is not TCP_CREW_PAUSE.
 enum tcp_crew_order tcp_crew_await(struct tcp_member *member);
 void tcp_crew_news(struct tcp_crew *self);
+// How many stream numbers messages came on.
+unsigned tcp_crew_numbers_seen(struct tcp_crew *self);
 
 // Thread bodies: tcp_load.c, tcp_drain.c.
 void *tcp_load(void *member);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "sctp.h"
 
 // A member of a receiving crew: takes what has come out of the sockets, and throws it away.
 // MSG_TRUNC spares the copy of TCP's bytes; SO_RCVLOWAT, which the conversation adapts to the rate,
@@ -19,7 +20,7 @@ struct drain {
     struct tcp_member *member;
     struct tcp_crew *crew;
     const int *fds;
-    int epoll_fd, flags;
+    int epoll_fd;
     uint8_t *buffer; // not written to with MSG_TRUNC
 };
 
@@ -39,10 +40,29 @@ static void took(struct drain *self, size_t bytes)
         tcp_crew_news(self->crew);
 }
 
+static void saw_number(struct tcp_crew *crew, unsigned number)
+{
+    uint64_t bit = UINT64_C(1) << (number % 64);
+    atomic_uint_least64_t *word = &crew->numbers_seen[number / 64 % (TESTSPEC_STREAMS_MAX / 64)];
+    if (!(atomic_load(word) & bit))
+        atomic_fetch_or(word, bit);
+}
+
+static ssize_t read_some(const struct drain *self, int fd)
+{
+    if (!self->crew->flow->sctp)
+        return recv(fd, self->buffer, READ_SIZE, MSG_DONTWAIT | MSG_TRUNC);
+    unsigned number = 0;
+    ssize_t got = sctp_take(fd, self->buffer, READ_SIZE, &number);
+    if (got > 0)
+        saw_number(self->crew, number);
+    return got;
+}
+
 static void read_stream(struct drain *self, unsigned stream)
 {
     for (int i = 0; i < READS_A_TURN; i++) {
-        ssize_t got = recv(self->fds[stream], self->buffer, READ_SIZE, self->flags);
+        ssize_t got = read_some(self, self->fds[stream]);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (got <= 0) {
@@ -86,11 +106,12 @@ void *tcp_drain(void *arg)
     struct drain self = {.member = member,
         .crew = member->crew,
         .fds = member->crew->flow->fds + member->first,
-        .flags = member->crew->flow->sctp ? MSG_DONTWAIT : MSG_DONTWAIT | MSG_TRUNC,
         .buffer = malloc(READ_SIZE)};
     atomic_store(&member->tid, gettid());
     if (!self.buffer)
         abort();
+    for (unsigned i = 0; member->crew->flow->sctp && i < member->streams; i++)
+        sctp_tell_streams(self.fds[i]);
     if (!watch(&self))
         stream_closed(&self, 0);
     while (tcp_crew_await(member) == TCP_CREW_GO)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "sctp.h"
 
 // A member of a sending crew. Two ways: send() copies, several times from the same few bytes so
 // that they stay in the cache. Without copies: a pipe is filled once with random bytes (vmsplice
@@ -25,7 +26,6 @@
 #define SOURCE_BYTES (64 * 1024)
 #define COPY_CHUNK (512 * 1024)
 #define SPLICE_CHUNK (128 * 1024)
-#define SCTP_MESSAGE (16 * 1024)
 #define QUANTUM_NS (8 * NS_PER_MS) // a paced sender wakes this often; the kernel spreads it
 #define QUANTUM_MAX (256 * 1024)
 #define BURST_NS (50 * NS_PER_MS) // what it may catch up on after a late wake-up
@@ -38,6 +38,7 @@ struct load {
     const int *fds;
     unsigned streams, blocked, next;
     bool *writable;
+    unsigned *number; // of the stream that an association's next message goes on
     int epoll_fd;
     uint8_t *bytes;        // BYTES of them
     int well[2], relay[2]; // pipes; -1: none
@@ -124,8 +125,20 @@ static ssize_t put_copied(const struct load *self, int fd, size_t size)
     return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-static ssize_t put(struct load *self, int fd, size_t size)
+// The next message of an association, on the next stream number.
+static ssize_t put_message(const struct load *self, unsigned stream, size_t size)
 {
+    ssize_t sent = sctp_put(self->fds[stream], self->bytes, size, self->number[stream]);
+    if (sent > 0)
+        self->number[stream] = (self->number[stream] + 1) % self->crew->stream_numbers;
+    return sent;
+}
+
+static ssize_t put(struct load *self, unsigned stream, size_t size)
+{
+    int fd = self->fds[stream];
+    if (self->crew->flow->sctp)
+        return put_message(self, stream, size);
     if (atomic_load(&self->crew->way) == TCP_SPLICE && self->well[0] >= 0) {
         ssize_t moved = put_spliced(self, fd, size < SPLICE_CHUNK ? size : SPLICE_CHUNK);
         if (moved > 0 || (moved < 0 && errno != EINVAL && errno != ENOSYS && errno != EPERM))
@@ -139,17 +152,10 @@ static ssize_t put(struct load *self, int fd, size_t size)
 
 // ------------------------------------------------------------------ how much
 
-// An association takes messages of one size only.
-static size_t message_size(const struct load *self)
-{
-    unsigned length = self->crew->flow->order->spec.length;
-    return length ? length : SCTP_MESSAGE;
-}
-
 static size_t quantum(const struct load *self)
 {
     if (self->crew->flow->sctp)
-        return message_size(self);
+        return self->crew->message_bytes;
     double bytes = (double)self->crew->rate_bps / 8e9 * (double)QUANTUM_NS;
     return bytes < 1400 ? 1400 : bytes > QUANTUM_MAX ? QUANTUM_MAX : (size_t)bytes;
 }
@@ -170,7 +176,7 @@ static void refill(struct load *self, int64_t now_ns)
 static size_t allowance(const struct load *self)
 {
     const struct tcp_crew *crew = self->crew;
-    size_t size = crew->flow->sctp ? message_size(self) : COPY_CHUNK;
+    size_t size = crew->flow->sctp ? crew->message_bytes : COPY_CHUNK;
     if (crew->rate_bps) {
         size = quantum(self);
         if (self->tokens < (double)size)
@@ -245,7 +251,7 @@ static bool round_of_streams(struct load *self)
         size_t size = allowance(self);
         if (size == 0)
             break;
-        ssize_t moved = put(self, self->fds[stream], size);
+        ssize_t moved = put(self, stream, size);
         if (moved > 0) {
             atomic_fetch_add(&self->crew->bytes, (uint64_t)moved);
             self->tokens -= (double)moved;
@@ -361,10 +367,11 @@ void *tcp_load(void *arg)
         .streams = member->streams,
         .blocked = member->streams,
         .writable = calloc(member->streams, sizeof *self.writable),
+        .number = calloc(member->streams, sizeof *self.number),
         .well = {-1, -1},
         .relay = {-1, -1}};
     atomic_store(&member->tid, gettid());
-    if (!self.writable)
+    if (!self.writable || !self.number)
         abort();
     self.bytes = random_bytes();
     make_nonblocking(&self);
@@ -382,6 +389,7 @@ void *tcp_load(void *arg)
         close(self.epoll_fd);
     close_pipes(&self);
     free(self.writable);
+    free(self.number);
     munmap(self.bytes, BYTES);
     return NULL;
 }
@@ -389,7 +397,7 @@ void *tcp_load(void *arg)
 const char *tcp_load_technique(const struct tcp_crew *self)
 {
     if (self->flow->sctp)
-        return "sctp one-to-one, messages on stream 0";
+        return "sctp one-to-one";
     if (atomic_load(&self->way) == TCP_SPLICE)
         return "tee and splice of 128K";
     return atomic_load(&self->tried) ? "send of 512K, better here than splice" : "send of 512K";

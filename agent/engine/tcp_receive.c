@@ -36,8 +36,9 @@ struct receiver {
     bool final_seen, over;
     int64_t created_ns, start_ns, t0_ns, t1_ns, done_ns, final_ns;
     int64_t next_tick_ns, next_feedback_ns, next_interval_ns, interval_ns, last_growth_ns;
-    uint64_t base_bytes, bytes, segments, packets; // sums over the streams at the last sample
-    uint64_t t0_bytes, t0_segments, t0_packets, t1_bytes, interval_bytes, tick_bytes;
+    // Sums over the streams at the last sample.
+    uint64_t base_bytes, bytes, segments, packets, duplicates;
+    uint64_t t0_bytes, t0_segments, t0_packets, t0_duplicates, t1_bytes, interval_bytes, tick_bytes;
     int64_t sampled_ns, interval_from_ns, tick_ns;
     int64_t rtt_ns, bin_from_ns;
     uint64_t bin_bytes;
@@ -63,7 +64,7 @@ static void sample(struct receiver *self)
 {
     // The kernel has no such count of an association.
     uint64_t bytes = self->flow->sctp ? atomic_load(&self->crew.bytes) : 0, segments = 0,
-             packets = 0;
+             packets = 0, duplicates = 0;
     int64_t before = clock_mono_ns();
     for (unsigned i = 0; i < self->flow->streams; i++) {
         struct tcp_counters counters;
@@ -72,6 +73,7 @@ static void sample(struct receiver *self)
         bytes += counters.bytes_received;
         segments += counters.segments_in;
         packets += counters.packets_in;
+        duplicates += counters.duplicates_in;
         self->timestamps = counters.timestamps;
         if (!self->rtt_ns)
             self->rtt_ns = (int64_t)counters.rtt_us * NS_PER_US; // the handshake's
@@ -83,6 +85,7 @@ static void sample(struct receiver *self)
     self->bytes = bytes;
     self->segments = segments;
     self->packets = packets;
+    self->duplicates = duplicates;
 }
 
 static void give_feedback(struct receiver *self)
@@ -110,6 +113,7 @@ static void open_window(struct receiver *self)
     self->t0_bytes = self->interval_bytes = self->bytes;
     self->t0_segments = self->segments;
     self->t0_packets = self->packets;
+    self->t0_duplicates = self->duplicates;
     self->t1_ns = self->t0_ns + self->flow->order->spec.duration_ns;
     self->next_interval_ns = self->t0_ns + self->interval_ns;
     if (self->next_interval_ns > self->t1_ns)
@@ -162,7 +166,8 @@ static void report_wire(const struct receiver *self, double span_s)
         .payload_bytes = receive->bytes, .packets = self->packets - self->t0_packets};
     if (self->flow->sctp) {
         traffic.packet_bytes = ip + WIRE_SCTP;
-        traffic.extra_bytes = receive->segments * WIRE_SCTP_DATA;
+        traffic.extra_bytes = wire_of_chunks(receive->bytes, receive->segments,
+            self->duplicates - self->t0_duplicates, self->flow->order->spec.length);
     } else {
         traffic.packet_bytes = ip + WIRE_TCP + (self->timestamps ? WIRE_TCP_TIMESTAMPS : 0);
     }
@@ -198,8 +203,10 @@ static void close_window(struct receiver *self)
     socklen_t size = sizeof receive->receive_buffer;
     getsockopt(self->flow->fds[0], SOL_SOCKET, SO_RCVBUF, &receive->receive_buffer, &size);
     snprintf(self->report->technique, sizeof self->report->technique, "%s%s",
-        self->flow->sctp ? "recv" : "recv MSG_TRUNC, SO_RCVLOWAT",
+        self->flow->sctp ? "recvmsg" : "recv MSG_TRUNC, SO_RCVLOWAT",
         self->crew.size > 1 ? ", several threads" : "");
+    if (self->flow->sctp)
+        receive->streams = tcp_crew_numbers_seen(&self->crew);
     self->report->has_receive = true;
     self->t1_bytes = self->bytes;
     self->done_ns = self->sampled_ns;

@@ -17,6 +17,7 @@
 #include "converge.h"
 #include "errors.h"
 #include "histogram.h"
+#include "sctp.h"
 #include "tcpinfo.h"
 
 // The kernel smooths, the tokens below are exact. Of several streams one that lags must catch up.
@@ -40,6 +41,7 @@ struct sender {
     // With `until` only: what the receiver needs to know of the path.
     struct sawtooth *teeth; // one a stream
     int64_t next_path_ns;
+    struct sctp_shares shares; // of associations, in the window
 };
 
 static void fail(struct sender *self, const char *words)
@@ -118,10 +120,19 @@ static void open_window(struct sender *self, int64_t now_ns)
     cpu_begin(self->cpu);
 }
 
+static void look_at_associations(struct sender *self)
+{
+    struct sctp_standing standing;
+    for (unsigned i = 0; self->window && self->flow->sctp && i < self->flow->streams; i++)
+        if (sctp_standing_read(self->flow->fds[i], self->crew.message_bytes, &standing))
+            sctp_shares_add(&self->shares, &standing);
+}
+
 static void tick(struct sender *self)
 {
     struct probe_send *send = &self->report->send;
     read_counters(self, self->now_counters);
+    look_at_associations(self);
     for (unsigned i = 0; self->window && i < self->flow->streams; i++) {
         const struct tcp_counters *one = &self->now_counters[i];
         if (one->rtt_us)
@@ -148,8 +159,27 @@ static void report_rtt(const struct sender *self)
 
 static void name_technique(struct sender *self)
 {
-    snprintf(self->report->technique, sizeof self->report->technique, "%s%s",
-        tcp_load_technique(&self->crew), self->crew.size > 1 ? ", several threads" : "");
+    char messages[80] = "";
+    const struct testspec *spec = &self->flow->order->spec;
+    if (self->flow->sctp)
+        snprintf(messages, sizeof messages, ", messages of %u on %u stream%s",
+            self->crew.message_bytes, self->crew.stream_numbers,
+            self->crew.stream_numbers < spec->streams ? "s, as many as were granted"
+            : self->crew.stream_numbers > 1           ? "s"
+                                                      : "");
+    snprintf(self->report->technique, sizeof self->report->technique, "%s%s%s",
+        tcp_load_technique(&self->crew), messages, self->crew.size > 1 ? ", several threads" : "");
+}
+
+static void report_associations(struct sender *self)
+{
+    struct probe_send *send = &self->report->send;
+    // No count of what the peer acknowledged: what the associations took in stands for it.
+    send->bytes = atomic_load(&self->crew.bytes) - self->begin_bytes;
+    send->length = self->crew.message_bytes;
+    send->busy = 1 - sctp_share(&self->shares, SCTP_LIMIT_IDLE);
+    send->receive_window_limited = sctp_share(&self->shares, SCTP_LIMIT_WINDOW);
+    send->send_buffer_limited = sctp_share(&self->shares, SCTP_LIMIT_BUFFER);
 }
 
 static void close_window(struct sender *self, int64_t now_ns)
@@ -171,9 +201,8 @@ static void close_window(struct sender *self, int64_t now_ns)
         rwnd_us += (double)(to->rwnd_limited_us - from->rwnd_limited_us);
         sndbuf_us += (double)(to->sndbuf_limited_us - from->sndbuf_limited_us);
     }
-    // No count of what the peer acknowledged: what the associations took in stands for it.
     if (self->flow->sctp)
-        send->bytes = atomic_load(&self->crew.bytes) - self->begin_bytes;
+        report_associations(self);
     double all_us = span_s * 1e6 * self->flow->streams;
     send->duration_s = span_s;
     int64_t blocked_ns = atomic_load(&self->crew.blocked_ns) - self->begin_blocked_ns;
@@ -352,6 +381,28 @@ static void release(struct sender *self)
     free(self->now_counters);
 }
 
+// False after having said why.
+static bool plan_messages(struct sender *self)
+{
+    const struct testspec *spec = &self->flow->order->spec;
+    int first = self->flow->fds[0];
+    self->crew.message_bytes = spec->length ? spec->length : sctp_message_default(first);
+    self->crew.stream_numbers = spec->streams;
+    for (unsigned i = 0; i < self->flow->streams; i++) {
+        unsigned granted = sctp_streams_granted(self->flow->fds[i]);
+        if (granted && granted < self->crew.stream_numbers)
+            self->crew.stream_numbers = granted;
+    }
+    if (self->crew.message_bytes <= sctp_send_buffer(first))
+        return true;
+    probe_report_fail(self->report, PROBE_FAILED, false,
+        "the send buffer of %u bytes cannot take messages of %u bytes (--window, "
+        "net.core.wmem_max)",
+        sctp_send_buffer(first), self->crew.message_bytes);
+    self->over = true;
+    return false;
+}
+
 static bool start_crew(struct sender *self)
 {
     self->crew.rate_bps = self->rate_bps;
@@ -361,6 +412,14 @@ static bool start_crew(struct sender *self)
     // One thread keeps a rate exactly, several would keep their parts of it.
     unsigned size = self->rate_bps ? 1 : tcp_crew_size(self->flow->streams);
     return tcp_crew_start(&self->crew, self->flow, size, tcp_load);
+}
+
+static void begin(struct sender *self)
+{
+    if (!start_crew(self))
+        fail(self, "no thread for the load");
+    else if ((self->epoll_fd = tcp_watch(self->flow, self->crew.news_fd)) < 0)
+        fail(self, mesh_strerror(self->epoll_fd));
 }
 
 static void prepare(struct sender *self)
@@ -385,10 +444,8 @@ void tcp_send(struct tcp_flow *flow, struct probe_report *report)
 {
     struct sender self = {.flow = flow, .report = report, .created_ns = clock_mono_ns()};
     prepare(&self);
-    if (!start_crew(&self))
-        fail(&self, "no thread for the load");
-    else if ((self.epoll_fd = tcp_watch(flow, self.crew.news_fd)) < 0)
-        fail(&self, mesh_strerror(self.epoll_fd));
+    if (!flow->sctp || plan_messages(&self))
+        begin(&self);
     while (!self.over)
         turn(&self);
     if (report->reason[0] == '\0')

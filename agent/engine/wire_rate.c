@@ -35,3 +35,15 @@ struct wire_traffic wire_of_datagrams(
         .packet_bytes = ip,
         .extra_bytes = count * extra};
 }
+
+uint64_t wire_of_chunks(
+    uint64_t payload_bytes, uint64_t chunks, uint64_t duplicates, unsigned message)
+{
+    uint64_t extra = (chunks + duplicates) * WIRE_SCTP_DATA;
+    // The pieces of a message are whole words, but for the last one.
+    if (message > 0)
+        extra += payload_bytes / message * (3 - (message + 3) % 4);
+    if (chunks > 0)
+        extra += duplicates * (payload_bytes / chunks);
+    return extra;
+}

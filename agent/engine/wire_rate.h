@@ -35,4 +35,9 @@ void wire_rates(const struct wire_traffic *traffic, double seconds, struct probe
 struct wire_traffic wire_of_datagrams(
     uint64_t count, unsigned length, unsigned family, unsigned path_mtu);
 
+// What SCTP adds to `payload_bytes` beyond its packets' headers: those of `chunks` DATA chunks, the
+// padding of each message of `message` bytes (0: none), and `duplicates` chunks that came again.
+uint64_t wire_of_chunks(
+    uint64_t payload_bytes, uint64_t chunks, uint64_t duplicates, unsigned message);
+
 #endif

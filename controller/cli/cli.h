@@ -40,6 +40,7 @@ enum flag {
     FLAG_PARALLEL,
     FLAG_BITRATE,
     FLAG_LENGTH,
+    FLAG_STREAMS,
     FLAG_WINDOW,
     FLAG_REVERSE,
     FLAG_BIDIR,

@@ -192,8 +192,11 @@ SET(parallel, FLAG_PARALLEL,
         &flags->test.parallel, error))
 SET(bitrate, FLAG_BITRATE, bitrate(flags, word, error))
 SET(length, FLAG_LENGTH,
-    size(word, TESTSPEC_LENGTH_MIN, TESTSPEC_LENGTH_MAX, "a length from 32 to 65000 bytes",
-        &flags->test.length, error))
+    size(word, TESTSPEC_LENGTH_MIN, TESTSPEC_LENGTH_SCTP_MAX,
+        "a length from 32 to 65000 bytes (sctp: 65536)", &flags->test.length, error))
+SET(streams, FLAG_STREAMS,
+    count(word, 1, TESTSPEC_STREAMS_MAX, "a number of SCTP streams from 1 to 1024",
+        &flags->test.streams, error))
 SET(window, FLAG_WINDOW,
     size(word, 1024, UINT64_C(1) << 30, "a buffer size from 1K to 1G", &flags->test.window, error))
 SET(reverse, FLAG_REVERSE, yes(&flags->test.reverse_connect))
@@ -259,6 +262,8 @@ static const struct option_spec specs[] = {
         SCOPE_RUN, false},
     {"length", 0, "BYTES", "payload of one udp datagram or sctp message", set_length, SCOPE_RUN,
         false},
+    {"streams", 0, "N", "stream numbers that sctp messages are spread over (1)", set_streams,
+        SCOPE_RUN, false},
     {"window", 'w', "SIZE", "socket buffers", set_window, SCOPE_RUN, false},
     {"reverse-connect", 0, NULL, "the receiver opens the connection", set_reverse, SCOPE_RUN,
         false},
@@ -339,6 +344,7 @@ static const struct {
     {FLAG_PARALLEL, "--parallel", LOAD},
     {FLAG_BITRATE, "--bitrate", LOAD},
     {FLAG_LENGTH, "--length", KIND(TEST_UDP) | KIND(TEST_SCTP)},
+    {FLAG_STREAMS, "--streams", KIND(TEST_SCTP)},
     {FLAG_WINDOW, "--window", LOAD},
     {FLAG_REVERSE, "--reverse-connect", LOAD},
     {FLAG_BIDIR, "--bidir", LOAD},
@@ -381,6 +387,7 @@ void flags_to_spec(const struct flags *flags, struct testspec *spec)
     TAKE(FLAG_PARALLEL, parallel);
     TAKE(FLAG_BITRATE, bitrate_bps);
     TAKE(FLAG_LENGTH, length);
+    TAKE(FLAG_STREAMS, streams);
     TAKE(FLAG_WINDOW, window);
     TAKE(FLAG_REVERSE, reverse_connect);
     TAKE(FLAG_BIDIR, bidir);

@@ -1,77 +1,167 @@
 // Both ends of SCTP tests over loopback. Runs in the guest: skips where the kernel has no SCTP.
+// No test may leave an association behind.
 
 #include "meshtest.h"
 
+#include <errno.h>
 #include <math.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "engine_bench.h"
 #include "kinds.h"
+#include "sctp.h"
 
 #define SKIPPED 77
 
-static void run_plain(const char *address, bool sender_connects, unsigned parallel, uint64_t rate)
+// ------------------------------------------------------------------ what the kernel still has
+
+static unsigned associations(void)
+{
+    char line[512];
+    unsigned count = 0;
+    FILE *file = fopen("/proc/net/sctp/assocs", "re");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file))
+        count += !strstr(line, "ASSOC-ID");
+    fclose(file);
+    return count;
+}
+
+static int nothing_is_left(void **state)
+{
+    (void)state;
+    int64_t deadline = clock_mono_ns() + 5 * NS_PER_S;
+    while (associations() > 0 && clock_mono_ns() < deadline)
+        poll(NULL, 0, 20);
+    if (associations() > 0)
+        print_error("%u associations were left behind\n", associations());
+    return associations() > 0;
+}
+
+// ------------------------------------------------------------------ tests that succeed
+
+struct plan {
+    const char *address;
+    bool receiver_connects, bidir;
+    unsigned parallel, streams, length, window;
+    uint64_t rate;
+};
+
+static void begin(struct engine_bench *bench, const struct plan *plan)
+{
+    engine_bench_begin(
+        bench, &probe_sctp, plan->address ? plan->address : "127.0.0.1", !plan->receiver_connects);
+    struct testspec *spec = &bench->connecting.spec;
+    spec->parallel = plan->parallel ? plan->parallel : 1;
+    spec->streams = plan->streams ? plan->streams : 1;
+    spec->length = plan->length;
+    spec->window = plan->window;
+    spec->bitrate_bps = plan->rate;
+    spec->bidir = plan->bidir;
+    bench->listening.spec = *spec;
+    if (plan->bidir)
+        bench->connecting.sends = bench->connecting.receives = bench->listening.sends =
+            bench->listening.receives = true;
+}
+
+static void judge_end(
+    const struct plan *plan, const struct probe_report *tx, const struct probe_report *rx)
+{
+    assert_true(tx->has_send && rx->has_receive);
+    const struct probe_receive *receive = &rx->receive;
+    const struct probe_send *send = &tx->send;
+    assert_true(receive->bytes > 0 && receive->bytes != PROBE_ABSENT);
+    if (plan->rate)
+        assert_true(fabs(receive->bandwidth_bps - (double)plan->rate) < 0.1 * (double)plan->rate);
+    assert_true(receive->interval_count >= 2);
+    assert_int_equal(receive->streams, plan->streams ? plan->streams : 1);
+    assert_true(receive->wire_l3_bps > receive->bandwidth_bps);
+    assert_true(send->segments > 0 && send->segments != PROBE_ABSENT);
+    assert_true(send->retransmits != PROBE_ABSENT);
+    if (plan->rate)
+        assert_int_equal(send->retransmits, 0);
+    assert_int_equal(send->length, plan->length ? plan->length : 16384);
+    assert_true(send->cwnd_max > 0 && send->path_mtu > 0);
+    assert_true(send->busy >= 0 && send->busy <= 1);
+    assert_true(send->receive_window_limited + send->send_buffer_limited <= send->busy + 1e-9);
+    assert_true(rx->load.cores >= 0 && tx->load.cores >= 0);
+}
+
+static void run_plan(struct plan plan)
 {
     struct engine_bench bench;
-    engine_bench_begin(&bench, &probe_sctp, address, sender_connects);
-    bench.connecting.spec.parallel = bench.listening.spec.parallel = parallel;
-    bench.connecting.spec.bitrate_bps = bench.listening.spec.bitrate_bps = rate;
+    begin(&bench, &plan);
     engine_bench_run(&bench);
     assert_string_equal(bench.connected.reason, "");
     assert_string_equal(bench.listened.reason, "");
     assert_int_equal(bench.connected.outcome, PROBE_OK);
     assert_int_equal(bench.listened.outcome, PROBE_OK);
-    const struct probe_receive *receive = &engine_bench_receiver(&bench)->receive;
-    const struct probe_send *send = &engine_bench_sender(&bench)->send;
-    assert_true(engine_bench_receiver(&bench)->has_receive);
-    assert_true(engine_bench_sender(&bench)->has_send);
-    assert_true(receive->bytes > 0 && receive->bytes != PROBE_ABSENT);
-    if (rate)
-        assert_true(fabs(receive->bandwidth_bps - (double)rate) < 0.1 * (double)rate);
-    assert_true(send->segments > 0 && send->segments != PROBE_ABSENT);
-    assert_int_equal(send->retransmits, 0);
-    assert_true(send->cwnd_max > 0 && send->path_mtu > 0);
-    assert_true(isnan(send->busy));
+    judge_end(&plan, engine_bench_sender(&bench), engine_bench_receiver(&bench));
+    if (plan.bidir)
+        judge_end(&plan, &bench.listened, &bench.connected);
     engine_bench_end(&bench);
 }
 
-static void load_flows_from_the_connecting_end(void **state)
+#define PLAN(name, ...)                                                                            \
+    static void name(void **state)                                                                 \
+    {                                                                                              \
+        (void)state;                                                                               \
+        run_plan((struct plan){__VA_ARGS__});                                                      \
+    }
+
+PLAN(load_flows_from_the_connecting_end, .parallel = 1)
+PLAN(the_receiver_may_open_the_association, .receiver_connects = true)
+PLAN(eight_associations_are_one_test, .parallel = 8)
+PLAN(ipv6_works_the_same, .address = "::1", .streams = 3)
+PLAN(a_rate_is_kept, .rate = 20000000)
+PLAN(messages_are_spread_over_sixty_four_streams, .streams = 64, .rate = 40000000, .length = 4000)
+PLAN(the_listening_end_spreads_its_messages_too, .streams = 64, .receiver_connects = true,
+    .rate = 40000000, .length = 4000)
+PLAN(both_directions_run_at_once, .bidir = true, .streams = 5, .rate = 6000000)
+PLAN(the_longest_message_passes, .length = TESTSPEC_LENGTH_SCTP_MAX)
+
+static void a_thousand_streams_can_be_asked_for(void **state)
 {
     (void)state;
-    run_plain("127.0.0.1", true, 1, 0);
+    run_plan((struct plan){.streams = TESTSPEC_STREAMS_MAX, .rate = 8000000, .length = 200});
 }
 
-static void the_receiver_may_open_the_association(void **state)
+static void the_ticks_in_which_the_kernel_tells_rtt_are_known(void **state)
 {
     (void)state;
-    run_plain("127.0.0.1", false, 1, 0);
+    assert_true(sctp_tick_ns() >= NS_PER_MS && sctp_tick_ns() <= 10 * NS_PER_MS);
 }
 
-static void eight_associations_are_one_test(void **state)
-{
-    (void)state;
-    run_plain("127.0.0.1", true, 8, 0);
-}
+// ------------------------------------------------------------------ tests that must fail, with
+// words
 
-static void ipv6_works_the_same(void **state)
+static void a_message_longer_than_the_send_buffer_is_refused(void **state)
 {
     (void)state;
-    run_plain("::1", true, 1, 0);
-}
-
-static void a_rate_is_kept(void **state)
-{
-    (void)state;
-    run_plain("127.0.0.1", true, 1, 20000000);
+    struct plan plan = {.window = 16384, .length = 60000};
+    struct engine_bench bench;
+    begin(&bench, &plan);
+    engine_bench_run(&bench);
+    const struct probe_report *tx = engine_bench_sender(&bench);
+    assert_int_equal(tx->outcome, PROBE_FAILED);
+    assert_false(tx->retry);
+    assert_non_null(strstr(tx->reason, "32768 bytes cannot take messages of 60000"));
+    assert_int_not_equal(engine_bench_receiver(&bench)->outcome, PROBE_OK);
+    engine_bench_end(&bench);
 }
 
 static void a_sender_that_is_stopped_ends_the_receivers_wait(void **state)
 {
     (void)state;
     struct engine_bench bench;
-    engine_bench_begin(&bench, &probe_sctp, "127.0.0.1", true);
+    begin(&bench, &(struct plan){0});
     assert_int_equal(write(bench.connect_stop[1], "x", 1), 1);
     assert_int_equal(write(bench.listen_stop[1], "x", 1), 1);
     engine_bench_run(&bench);
@@ -79,6 +169,89 @@ static void a_sender_that_is_stopped_ends_the_receivers_wait(void **state)
     assert_int_not_equal(bench.connected.outcome, PROBE_OK);
     engine_bench_end(&bench);
 }
+
+// Once load flows, everything that leaves either end is lost.
+static void *cut_the_wire(void *arg)
+{
+    (void)arg;
+    int64_t deadline = clock_mono_ns() + 5 * NS_PER_S;
+    while (associations() < 4 && clock_mono_ns() < deadline)
+        poll(NULL, 0, 10);
+    poll(NULL, 0, 300);
+    return system("tc qdisc add dev lo root netem loss 100%") == 0 ? arg : NULL;
+}
+
+static void a_peer_that_becomes_unreachable_is_reported_in_time(void **state)
+{
+    (void)state;
+    struct engine_bench bench;
+    pthread_t cutter;
+    void *cut;
+    begin(&bench, &(struct plan){.rate = 10000000});
+    bench.connecting.spec.duration_ns = bench.listening.spec.duration_ns = 30 * NS_PER_S;
+    assert_int_equal(pthread_create(&cutter, NULL, cut_the_wire, &bench), 0);
+    int64_t begun = clock_mono_ns();
+    engine_bench_run(&bench);
+    int64_t took = clock_mono_ns() - begun;
+    pthread_join(cutter, &cut);
+    assert_int_equal(system("tc qdisc del dev lo root"), 0);
+    assert_non_null(cut);
+    assert_true(took < 15 * NS_PER_S);
+    assert_int_equal(bench.connected.outcome, PROBE_FAILED);
+    assert_int_equal(bench.listened.outcome, PROBE_FAILED);
+    assert_non_null(strstr(bench.connected.reason, "silent"));
+    assert_non_null(strstr(bench.listened.reason, "silent"));
+    engine_bench_end(&bench);
+}
+
+// ------------------------------------------------------------------ strangers
+
+static int stranger(const struct engine_bench *bench, const char *words)
+{
+    struct sockaddr_in there = {.sin_family = AF_INET,
+        .sin_port = htons(bench->connecting.peer_port),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_SCTP);
+    assert_true(fd >= 0);
+    sctp_abort_on_close(fd);
+    assert_int_equal(connect(fd, (struct sockaddr *)&there, sizeof there), 0);
+    if (*words)
+        assert_int_equal(send(fd, words, strlen(words), MSG_NOSIGNAL), strlen(words));
+    return fd;
+}
+
+static void strangers_associations_get_nothing_and_do_not_disturb(void **state)
+{
+    (void)state;
+    struct engine_bench bench;
+    struct dataport_counters counters;
+    begin(&bench, &(struct plan){.rate = 10000000});
+    engine_bench_listen(&bench);
+    int silent = stranger(&bench, "");
+    int talker =
+        stranger(&bench, "GET / HTTP/1.1\r\nHost: this is longer than any greeting of ours\r\n"
+                         "Accept: everything, please, and more than that, and then some\r\n\r\n");
+    struct pollfd answer = {.fd = talker, .events = POLLIN};
+    char byte;
+    assert_int_equal(poll(&answer, 1, 5000), 1); // closed at once, without an answer
+    assert_true(recv(talker, &byte, 1, MSG_DONTWAIT) <= 0);
+    struct probe_hooks hooks = {.stop_fd = bench.connect_stop[0]};
+    bench.kind->run(&bench.connecting, bench.port, &hooks, &bench.connected);
+    engine_bench_join(&bench);
+    assert_int_equal(bench.connected.outcome, PROBE_OK);
+    assert_int_equal(bench.listened.outcome, PROBE_OK);
+    answer.fd = silent;
+    assert_int_equal(poll(&answer, 1, 5000), 1); // after 3 s
+    assert_true(recv(silent, &byte, 1, MSG_DONTWAIT) <= 0);
+    dataport_counters(bench.port, &counters);
+    assert_true(counters.strangers >= 2);
+    assert_int_equal(counters.forged, 0);
+    close(silent);
+    close(talker);
+    engine_bench_end(&bench);
+}
+
+#define LEAVES_NOTHING(test) cmocka_unit_test_setup_teardown(test, NULL, nothing_is_left)
 
 int main(void)
 {
@@ -88,12 +261,21 @@ int main(void)
         return SKIPPED;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(load_flows_from_the_connecting_end),
-        cmocka_unit_test(the_receiver_may_open_the_association),
-        cmocka_unit_test(eight_associations_are_one_test),
-        cmocka_unit_test(ipv6_works_the_same),
-        cmocka_unit_test(a_rate_is_kept),
-        cmocka_unit_test(a_sender_that_is_stopped_ends_the_receivers_wait),
+        LEAVES_NOTHING(load_flows_from_the_connecting_end),
+        LEAVES_NOTHING(the_receiver_may_open_the_association),
+        LEAVES_NOTHING(eight_associations_are_one_test),
+        LEAVES_NOTHING(ipv6_works_the_same),
+        LEAVES_NOTHING(a_rate_is_kept),
+        LEAVES_NOTHING(messages_are_spread_over_sixty_four_streams),
+        LEAVES_NOTHING(the_listening_end_spreads_its_messages_too),
+        LEAVES_NOTHING(both_directions_run_at_once),
+        LEAVES_NOTHING(the_longest_message_passes),
+        LEAVES_NOTHING(a_thousand_streams_can_be_asked_for),
+        LEAVES_NOTHING(the_ticks_in_which_the_kernel_tells_rtt_are_known),
+        LEAVES_NOTHING(a_message_longer_than_the_send_buffer_is_refused),
+        LEAVES_NOTHING(a_sender_that_is_stopped_ends_the_receivers_wait),
+        LEAVES_NOTHING(a_peer_that_becomes_unreachable_is_reported_in_time),
+        LEAVES_NOTHING(strangers_associations_get_nothing_and_do_not_disturb),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

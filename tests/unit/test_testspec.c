@@ -57,6 +57,8 @@ EDGE(no_rate, s->bitrate_bps = 0)
 EDGE(rate_and_max, s->bitrate_max = true)
 EDGE(short_datagram, s->length = 31)
 EDGE(long_datagram, s->length = 65001)
+EDGE(many_numbers, s->streams = 1025)
+EDGE(no_number, s->streams = 0)
 EDGE(huge_window, s->window = (1u << 30) + 1)
 EDGE(family_five, s->family = 5)
 EDGE(high_dscp, s->dscp = 64)
@@ -73,10 +75,10 @@ static void every_limit_is_told_in_words(void **state)
     static const struct edge edges[] = {{short_time, "100ms"}, {long_time, "24h"},
         {much_omitted, "1h"}, {fine_interval, "10ms"}, {no_stream, "1 to 128"},
         {many_streams, "128"}, {absurd_rate, "10T"}, {no_rate, "above 0"}, {rate_and_max, "max"},
-        {short_datagram, "32"}, {long_datagram, "65000"}, {huge_window, "1G"},
-        {family_five, "4 or 6"}, {high_dscp, "63"}, {shell_words, "letters"}, {small_mss, "88"},
-        {many_flows, "256"}, {fast_probes, "10000"}, {no_probe_rate, "probe rate"},
-        {no_kind, "kind"}};
+        {short_datagram, "32"}, {long_datagram, "65000"}, {many_numbers, "1024"},
+        {no_number, "1 to 1024"}, {huge_window, "1G"}, {family_five, "4 or 6"}, {high_dscp, "63"},
+        {shell_words, "letters"}, {small_mss, "88"}, {many_flows, "256"}, {fast_probes, "10000"},
+        {no_probe_rate, "probe rate"}, {no_kind, "kind"}};
     for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
         struct testspec spec;
         char error[256] = "";
@@ -86,6 +88,19 @@ static void every_limit_is_told_in_words(void **state)
         if (testspec_check(&spec, error) != MESH_E_RANGE || !strstr(error, edges[i].words))
             fail_msg("row %zu (%s): '%s'", i, edges[i].words, error);
     }
+}
+
+static void an_sctp_message_may_be_longer_than_a_datagram_but_not_much(void **state)
+{
+    (void)state;
+    struct testspec spec;
+    char error[256] = "";
+    testspec_defaults(TEST_SCTP, &spec);
+    spec.length = 65536;
+    assert_int_equal(testspec_check(&spec, error), 0);
+    spec.length++;
+    assert_int_equal(testspec_check(&spec, error), MESH_E_RANGE);
+    assert_non_null(strstr(error, "65536"));
 }
 
 static void a_spec_comes_back_from_the_wire_as_it_was(void **state)
@@ -144,6 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_defaults_are_the_documented_ones),
         cmocka_unit_test(every_limit_is_told_in_words),
+        cmocka_unit_test(an_sctp_message_may_be_longer_than_a_datagram_but_not_much),
         cmocka_unit_test(a_spec_comes_back_from_the_wire_as_it_was),
         cmocka_unit_test(kinds_have_names),
     };

@@ -63,6 +63,17 @@ static void datagrams_are_fragmented_as_the_kernel_does(void **state)
     assert_int_equal(wire_of_datagrams(7, 9000, 4, 0).packets, 7);
 }
 
+static void chunks_bring_headers_padding_and_what_came_twice(void **state)
+{
+    (void)state;
+    // 10 messages of 4001 bytes in three pieces each: 16 a piece, 3 bytes of padding a message.
+    assert_int_equal(wire_of_chunks(40010, 30, 0, 4001), 30 * 16 + 10 * 3);
+    assert_int_equal(wire_of_chunks(40000, 30, 0, 4000), 30 * 16);
+    assert_int_equal(wire_of_chunks(40000, 30, 0, 0), 30 * 16);
+    // Two pieces of 1333 bytes on average came again.
+    assert_int_equal(wire_of_chunks(40000, 30, 2, 4000), 32 * 16 + 2 * 1333);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -70,6 +81,7 @@ int main(void)
         cmocka_unit_test(short_packets_are_padded_on_the_line_only),
         cmocka_unit_test(nothing_counted_is_no_rate),
         cmocka_unit_test(datagrams_are_fragmented_as_the_kernel_does),
+        cmocka_unit_test(chunks_bring_headers_padding_and_what_came_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
