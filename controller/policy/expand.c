@@ -405,7 +405,7 @@ struct policy_cell *policy_cells(const struct policy_checks *checks, size_t *cou
     for (size_t i = 0; i < made; i++) {
         bool again = kept > 0 && policy_cell_order(&cells[kept - 1], &cells[i]) == 0;
         if (again)
-            cells[kept - 1].look_on |= cells[i].look_on;
+            cells[kept - 1].look_on &= cells[i].look_on;
         else
             cells[kept++] = cells[i];
     }

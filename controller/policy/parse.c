@@ -176,17 +176,17 @@ static bool read_attempts(struct reader *reader, const struct node *node, void *
     uint64_t count;
     if (!need_text(reader, node, "a number of attempts"))
         return false;
-    if (units_count(node->text, 1, 10, &count) != 0)
-        return fail(
-            reader, node->place, "'%.100s' is no number of attempts: expected 1 to 10", node->text);
+    if (units_count(node->text, 1, TESTSPEC_ATTEMPTS_MAX, &count) != 0)
+        return fail(reader, node->place, "'%.100s' is no number of attempts: expected 1 to %d",
+            node->text, TESTSPEC_ATTEMPTS_MAX);
     ((policy_t *)target)->attempts = (unsigned)count;
     return true;
 }
 
 static bool read_timeout(struct reader *reader, const struct node *node, void *target)
 {
-    return read_duration(reader, node, "a timeout", INT64_C(50000000), INT64_C(60000000000),
-        &((policy_t *)target)->timeout_ns);
+    return read_duration(reader, node, "a timeout", TESTSPEC_TIMEOUT_MIN_NS,
+        TESTSPEC_TIMEOUT_MAX_NS, &((policy_t *)target)->timeout_ns);
 }
 
 static bool read_time(struct reader *reader, const struct node *node, void *target)
@@ -459,8 +459,8 @@ policy_t *policy_parse(const char *text, size_t size, struct policy_error *error
     policy_t *policy = pool_get(pool, sizeof *policy);
     struct reader reader = {.pool = pool, .policy = policy, .error = error};
     policy->memory = pool;
-    policy->attempts = POLICY_ATTEMPTS_DEFAULT;
-    policy->timeout_ns = POLICY_TIMEOUT_DEFAULT_NS;
+    policy->attempts = TESTSPEC_ATTEMPTS_DEFAULT;
+    policy->timeout_ns = TESTSPEC_TIMEOUT_DEFAULT_NS;
     const struct node *root = tree_parse(pool, text, size, error);
     if (root && read_parts(&reader, root))
         return policy;

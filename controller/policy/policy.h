@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "meshperf.pb-c.h"
 #include "selector.h"
 #include "testspec.h"
 
@@ -23,11 +24,9 @@
 #define POLICY_NODES_MAX 400000  // values in one file
 #define POLICY_GROUPS_MAX 4096   // groups, and targets
 #define POLICY_RULES_MAX 10000
-#define POLICY_PORTS_MAX 65536   // of one rule
+#define POLICY_PORTS_MAX 4096    // of one rule
 #define POLICY_CHECKS_MAX 2000000
 #define POLICY_NAME_MAX 128
-#define POLICY_ATTEMPTS_DEFAULT 3
-#define POLICY_TIMEOUT_DEFAULT_NS INT64_C(2000000000)
 
 struct policy_place {
     uint32_t line, column; // from 1
@@ -197,7 +196,7 @@ struct policy_cell {
     uint32_t from, to;
     uint16_t port;
     uint8_t protocol, kind;
-    bool look_on; // no listener is to be opened; one rule that wishes this is enough
+    bool look_on; // no listener is to be opened: every rule that is checked here wishes so
 };
 // The caller frees.
 struct policy_cell *policy_cells(const struct policy_checks *checks, size_t *count);
@@ -228,6 +227,8 @@ struct policy_sight {
     double *values; // expect: by policy_quantities of this kind, NAN = not measured; owned
     char *text;     // evidence, or why there is none; owned, may be NULL
 };
+// Of a cell of a run, whose numbers of agents it keeps. False for what no policy speaks of (path).
+bool policy_sight_of(const Mp__Cell *cell, struct policy_sight *sight);
 void policy_sights_release(struct policy_sight *sights, size_t count);
 
 struct policy_judged {
