@@ -352,5 +352,11 @@ Mp__LightOutcome *light_to_wire(
     SET_NUMBER(wire, family, outcome->family);
     wire->pdv_forward = distribution(&outcome->pdv_forward);
     wire->pdv_backward = distribution(&outcome->pdv_backward);
+    wire->convergence = convergence(&outcome->convergence);
+    if (outcome->one_way_bound_s > 0) {
+        SET_REAL(wire, one_way_forward_s, outcome->one_way_forward_s);
+        SET_REAL(wire, one_way_backward_s, outcome->one_way_backward_s);
+        SET_REAL(wire, one_way_bound_s, outcome->one_way_bound_s);
+    }
     return wire;
 }

@@ -76,12 +76,16 @@ static void read_counts(const uint8_t *numbers, struct control *message)
     message->missing = get_u64(numbers + 56);
 }
 
-static void read_path(const uint8_t *numbers, struct control *message)
+static bool read_path(const uint8_t *numbers, struct control *message)
 {
+    for (size_t i = 4; i < NUMBERS; i++)
+        if (get_u64(numbers + 8 * i) != 0)
+            return false;
     message->retransmits = get_u64(numbers);
     message->falls = get_u64(numbers + 8);
     message->sawtooth_ns = (int64_t)get_u64(numbers + 16);
     message->rtt_ns = (int64_t)get_u64(numbers + 24);
+    return message->sawtooth_ns >= 0 && message->rtt_ns >= 0;
 }
 
 bool control_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys *keys,
@@ -101,8 +105,7 @@ bool control_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys 
         .final_seen = bytes[AT_FLAGS] & FLAG_FINAL_SEEN,
         .sequence = be32toh(sequence)};
     if (message->type == CONTROL_PATH)
-        read_path(numbers, message);
-    else
-        read_counts(numbers, message);
+        return read_path(numbers, message);
+    read_counts(numbers, message);
     return true;
 }

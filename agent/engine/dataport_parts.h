@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "dataport.h"
+#include "light.h"
 #include "ticket.h"
 
 #define PENDING_MAX 256 // connections that have not proved anything yet
@@ -85,6 +86,7 @@ struct dataport {
     struct entry *entries; // sorted by id
     size_t entry_count, entry_room;
     int64_t next_expiry_mono_ns;
+    struct light_clock clock; // as of the last datagrams
     struct dataport_counters counters;
 };
 

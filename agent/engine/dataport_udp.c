@@ -197,7 +197,7 @@ static bool reflect(
     if (!entry || !entry->keys)
         return false;
     size_t length = light_answer(entry->keys, batch->bytes[i], size, arrival->stamp_ns,
-        arrival->kernel_stamp, batch->answer[batch->answers]);
+        arrival->kernel_stamp, &self->clock, batch->answer[batch->answers]);
     if (length > 0 && length <= size)
         queue_answer(batch, i, length, &arrival->local);
     else
@@ -252,6 +252,7 @@ void dataport_datagrams(dataport_t *self, struct listener *listener)
     struct batch batch;
     prepare(&batch);
     int count = recvmmsg(listener->fd, batch.in, BATCH, MSG_DONTWAIT, NULL);
+    light_clock_read(&self->clock);
     for (int i = 0; i < count; i++)
         handle(self, listener, &batch, (size_t)i);
     flush(listener, &batch);

@@ -14,8 +14,10 @@ enum {
     AT_FLOW = 6,
     AT_ID = 8,
     AT_NUMBER = 24,
+    AT_OFFSET = 32,
     AT_T2 = 40,
     AT_T3 = 48,
+    AT_ERROR = 56,
     AT_MAC = 80
 };
 
@@ -45,7 +47,19 @@ void light_pack(
     put64(out + AT_NUMBER, datagram->number);
     put64(out + AT_T2, (uint64_t)datagram->t2_ns);
     put64(out + AT_T3, (uint64_t)datagram->t3_ns);
+    put64(out + AT_OFFSET, (uint64_t)datagram->offset_ns);
+    put64(out + AT_ERROR, (uint64_t)datagram->error_ns);
     ticket_mac(keys->light, out, AT_MAC, out + AT_MAC);
+}
+
+// Times that a host can have and that can be subtracted from each other.
+static bool plausible(const struct light_datagram *datagram)
+{
+    const int64_t years36 = INT64_C(1) << 60;
+    return datagram->t2_ns > -years36 && datagram->t2_ns < years36 && datagram->t3_ns >= 0 &&
+           datagram->t3_ns < years36 && datagram->offset_ns > -years36 &&
+           datagram->offset_ns < 3 * years36 && datagram->error_ns >= -1 &&
+           datagram->error_ns < years36;
 }
 
 bool light_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys *keys,
@@ -63,8 +77,10 @@ bool light_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys *k
         .flow = (unsigned)bytes[AT_FLOW] << 8 | bytes[AT_FLOW + 1],
         .number = get64(bytes + AT_NUMBER),
         .t2_ns = (int64_t)get64(bytes + AT_T2),
-        .t3_ns = (int64_t)get64(bytes + AT_T3)};
-    return true;
+        .t3_ns = (int64_t)get64(bytes + AT_T3),
+        .offset_ns = (int64_t)get64(bytes + AT_OFFSET),
+        .error_ns = (int64_t)get64(bytes + AT_ERROR)};
+    return plausible(datagram);
 }
 
 const uint8_t *light_peek(const uint8_t *bytes, size_t size)
@@ -75,15 +91,17 @@ const uint8_t *light_peek(const uint8_t *bytes, size_t size)
 }
 
 size_t light_answer(const struct ticket_keys *keys, const uint8_t *question, size_t size,
-    int64_t t2_ns, bool kernel_stamp, uint8_t answer[LIGHT_SIZE])
+    int64_t t2_ns, bool kernel_stamp, const struct light_clock *clock, uint8_t answer[LIGHT_SIZE])
 {
     struct light_datagram datagram;
     if (!light_unpack(question, size, keys, &datagram) || datagram.type != LIGHT_ASK)
         return 0;
     datagram.type = LIGHT_REPLY;
     datagram.flags = kernel_stamp ? LIGHT_FLAG_KERNEL_T2 : 0;
-    datagram.t2_ns = t2_ns;
-    datagram.t3_ns = clock_wall_ns();
+    datagram.t2_ns = t2_ns - clock->offset_ns;
+    datagram.offset_ns = clock->offset_ns;
+    datagram.error_ns = clock->error_ns;
+    datagram.t3_ns = clock_mono_ns();
     light_pack(&datagram, keys, answer);
     return LIGHT_SIZE;
 }

@@ -6,17 +6,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
 
 #include "light.h"
 
-// Layout, big endian: magic 4, type, flags, flow 2, id 16, number 8, t1 8, t2 8, t3 8, zero, MAC.
-// A question carries zeros for t2 and t3; the answer repeats the rest and adds them.
+// Layout, big endian: magic 4, type, flags, flow 2, id 16, number 8, offset 8, t2 8, t3 8, error 8,
+// zero, MAC. A question carries zeros from the offset on; the answer repeats the rest and adds
+// them: t2 and t3 by its monotonic clock, what its wall clock is ahead of that, and that clock's
+// error.
 #define LIGHT_FLAG_KERNEL_T2 1
 
 struct light_datagram {
     unsigned type, flags, flow;
     uint64_t number;
-    int64_t t2_ns, t3_ns;
+    int64_t t2_ns, t3_ns, offset_ns, error_ns;
 };
 
 void light_pack(
@@ -24,17 +28,70 @@ void light_pack(
 bool light_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys *keys,
     struct light_datagram *datagram);
 
-// One round trip, in the order of asking.
+// A question that was asked, until its answer comes.
+struct light_asked {
+    uint64_t number;
+    int64_t t1_wall_ns, offset_ns; // the stamp, and what the clocks differed by right before it
+    int64_t asked_mono_ns;
+    bool waiting, kernel_t1;
+};
+
+// One round trip, in the order of asking. One-way: difference of two unrelated monotonic clocks.
 struct light_sample {
-    int64_t rtt_ns, forward_ns, backward_ns, at_ns; // one-way: difference of two unrelated clocks
+    int64_t rtt_ns, forward_ns, backward_ns, at_ns;
+    int64_t clocks_ns; // what the far monotonic clock is ahead by, if both wall clocks are right
     uint16_t flow;
 };
+
+// light_round.c, pure. An answer of kernel or user stamp `t4_wall_ns` that was read at
+// `now_mono_ns` with the clocks differing by `offset_ns`. False if the stamps make no sense: the
+// wall clock of either end stepped between two of them.
+bool light_round(const struct light_asked *asked, const struct light_datagram *answer,
+    int64_t t4_wall_ns, int64_t offset_ns, int64_t now_mono_ns, struct light_sample *sample);
+
+// A source port (light_flow.c): an unconnected socket, and which question each of its transmit
+// stamps belongs to.
+#define LIGHT_STAMPS 4096 // that may be awaited; a power of two
+
+struct light_flow {
+    int fd;
+    unsigned family;
+    uint32_t sent;
+    struct {
+        uint32_t owner, key;
+        uint64_t number;
+    } stamps[LIGHT_STAMPS];
+};
+
+struct light_target {
+    struct sockaddr_storage address;
+    socklen_t size;
+};
+
+bool light_target_set(struct light_target *self, const char *address, uint16_t port);
+// Binds to `local` if it is an address of this host. False: no socket, errno says why.
+bool light_flow_open(struct light_flow *self, unsigned family, const char *local);
+// Asks, and fills `asked`. `owner` comes back with the stamp; `index` is written into the question.
+// False if it never left this host.
+bool light_flow_ask(struct light_flow *self, const struct light_target *target,
+    const struct ticket_keys *keys, uint64_t number, uint32_t owner, unsigned index,
+    const struct light_clock *clock, struct light_asked *asked);
+// The next transmit stamp that the kernel has, or false. `known`: it belongs to a question here.
+bool light_flow_stamp(
+    struct light_flow *self, bool *known, uint32_t *owner, uint64_t *number, int64_t *wall_ns);
+// The next datagram, or negative; the stamp is the program's if `kernel` is false.
+ssize_t light_flow_read(
+    struct light_flow *self, uint8_t bytes[LIGHT_SIZE + 1], int64_t *wall_ns, bool *kernel);
 
 // Statistics of a pair's samples (light_stats.c, pure). `samples` is reordered.
 void light_distribution(int64_t *values_ns, size_t count, struct probe_distribution *out);
 double light_jitter_s(const struct light_sample *samples, size_t count);
 // Removes the linear drift between two clocks: the lower convex hull of the (time, delay) points is
 // what an uncongested path would show (Moon, Skelly, Towsley 1999); what is above it is variation.
+// Medians of both ways and their bound, where `near_error_ns` and `far_error_ns` (the largest
+// during the test; -1: not synchronised) are under a quarter of the smallest RTT; else absent.
+void light_one_way(const struct light_sample *samples, size_t count, int64_t near_error_ns,
+    int64_t far_error_ns, struct light_outcome *out);
 void light_pdv(
     const int64_t *at_ns, const int64_t *delay_ns, size_t count, struct probe_distribution *out);
 

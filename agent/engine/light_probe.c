@@ -1,58 +1,40 @@
 #include "light_parts.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <linux/errqueue.h>
-#include <linux/net_tstamp.h>
 #include <math.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "converge.h"
 #include "cpu.h"
 
 #define SAMPLES_MAX 4096 // of one pair; beyond, every second one is kept, and so on
 #define PENDING 512      // questions of one pair that may be on their way; a power of two
-#define STAMPS 4096      // transmit stamps awaited on one socket; a power of two
 #define STRAGGLERS_NS NS_PER_S
 #define PROBES_LEAST 5
 #define RATE_DEFAULT 10.0
 
-// A question that was asked, until its answer comes.
-struct asked {
-    uint64_t number;
-    int64_t t1_wall_ns;
-    bool waiting, kernel_t1;
-};
-
 struct pair {
     const struct light_peer *peer;
-    struct sockaddr_storage address;
-    socklen_t address_size;
-    int64_t due_ns, begin_ns;
-    uint64_t sent, received, duplicate, reordered, next_expected, limit;
+    struct light_target target;
+    int64_t due_ns, begin_ns, settled_ns; // 0: not settled
+    uint64_t sent, received, duplicate, reordered, discarded, next_expected, limit;
     uint64_t received_keep; // keep every so many-th sample
-    struct asked pending[PENDING];
+    struct light_asked pending[PENDING];
     struct light_sample *samples;
     size_t count, room;
+    int64_t far_error_ns; // the largest that its clock claimed; -1: not synchronised
+    struct converge converge;
+    struct { // round trips of the sample that is being made
+        int64_t since_ns;
+        double sum_s;
+        unsigned count;
+    } mean;
     bool unusable;
-};
-
-// A source port: an unconnected socket, and which question each of its transmit stamps belongs to.
-struct flow {
-    int fd;
-    unsigned family;
-    uint32_t sent;
-    struct {
-        uint32_t pair, key;
-        uint64_t number;
-    } stamps[STAMPS];
 };
 
 struct prober {
@@ -60,75 +42,27 @@ struct prober {
     struct pair *pairs;
     struct light_outcome *outcomes;
     size_t count;
-    struct flow *flows;
+    struct light_flow *flows;
     unsigned flow_count, per_family;
     int64_t end_ns, largest_rtt_ns;
     double rate;
-    uint64_t missing_t1, missing_t2, missing_t4, answers;
+    struct light_clock clock;
+    int64_t near_error_ns; // as far_error_ns
+    uint64_t missing_t1, missing_t2, missing_t4, answers, discarded;
 };
 
-static int64_t to_ns(const struct timespec *stamp)
-{
-    return stamp->tv_sec * NS_PER_S + stamp->tv_nsec;
-}
-
 // ---------------------------------------------------------------------------------- set-up
-
-static bool set_address(struct pair *pair)
-{
-    struct sockaddr_in *v4 = (struct sockaddr_in *)&pair->address;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&pair->address;
-    if (inet_pton(AF_INET, pair->peer->peer_address, &v4->sin_addr) == 1) {
-        v4->sin_family = AF_INET;
-        v4->sin_port = htons(pair->peer->peer_port);
-        pair->address_size = sizeof *v4;
-        return true;
-    }
-    if (inet_pton(AF_INET6, pair->peer->peer_address, &v6->sin6_addr) != 1)
-        return false;
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(pair->peer->peer_port);
-    pair->address_size = sizeof *v6;
-    return true;
-}
-
-// Bound to our own address of that family if it is local, else to any.
-static void bind_local(int fd, unsigned family, const char *local)
-{
-    struct sockaddr_in v4 = {.sin_family = AF_INET};
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
-    if (family == AF_INET && inet_pton(AF_INET, local, &v4.sin_addr) == 1)
-        (void)!bind(fd, (struct sockaddr *)&v4, sizeof v4);
-    else if (family == AF_INET6 && inet_pton(AF_INET6, local, &v6.sin6_addr) == 1)
-        (void)!bind(fd, (struct sockaddr *)&v6, sizeof v6);
-}
-
-static int flow_socket(unsigned family, const char *local)
-{
-    int fd = socket((int)family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -1;
-    int stamping = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE |
-                   SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID |
-                   SOF_TIMESTAMPING_OPT_TSONLY;
-    (void)setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPING, &stamping, sizeof stamping);
-    bind_local(fd, family, local);
-    return fd;
-}
 
 static bool open_flows(struct prober *self, unsigned family)
 {
     const char *local = "";
     for (size_t i = 0; i < self->count; i++)
-        if (self->pairs[i].address.ss_family == family)
+        if (self->pairs[i].target.address.ss_family == family)
             local = self->pairs[i].peer->local_address;
     if (!*local)
         return true;
     for (unsigned i = 0; i < self->per_family; i++) {
-        struct flow *flow = &self->flows[self->flow_count];
-        flow->fd = flow_socket(family, local);
-        flow->family = family;
-        if (flow->fd < 0)
+        if (!light_flow_open(&self->flows[self->flow_count], family, local))
             return false;
         self->flow_count++;
     }
@@ -159,7 +93,8 @@ static void set_up(struct prober *self, const struct light_peer *peers)
         pair->due_ns = now + (int64_t)(uniform() * 1e9 / self->rate);
         pair->limit = expected;
         pair->received_keep = 1;
-        if (!set_address(pair)) {
+        converge_begin(&pair->converge, self->spec->until);
+        if (!light_target_set(&pair->target, peers[i].peer_address, peers[i].peer_port)) {
             pair->unusable = true;
             snprintf(self->outcomes[i].reason, PROBE_TEXT_SIZE, "'%s' is no address",
                 peers[i].peer_address);
@@ -170,10 +105,10 @@ static void set_up(struct prober *self, const struct light_peer *peers)
 
 // ----------------------------------------------------------------------------------- asking
 
-static struct flow *flow_for(struct prober *self, const struct pair *pair)
+static struct light_flow *flow_for(struct prober *self, const struct pair *pair)
 {
     unsigned first = 0;
-    while (first < self->flow_count && self->flows[first].family != pair->address.ss_family)
+    while (first < self->flow_count && self->flows[first].family != pair->target.address.ss_family)
         first += self->per_family;
     return first < self->flow_count ? &self->flows[first + pair->sent % self->per_family] : NULL;
 }
@@ -181,41 +116,25 @@ static struct flow *flow_for(struct prober *self, const struct pair *pair)
 static void ask(struct prober *self, size_t index, int64_t now)
 {
     struct pair *pair = &self->pairs[index];
-    struct flow *flow = flow_for(self, pair);
+    struct light_flow *flow = flow_for(self, pair);
     pair->due_ns = now + spacing_ns(self);
     if (!flow)
         return;
-    uint64_t number = pair->sent++;
-    struct light_datagram question = {
-        .type = LIGHT_ASK, .number = number, .flow = (unsigned)(flow - self->flows)};
-    uint8_t bytes[LIGHT_SIZE];
-    light_pack(&question, &pair->peer->keys, bytes);
-    struct asked *asked = &pair->pending[number % PENDING];
-    *asked = (struct asked){.number = number, .waiting = true, .t1_wall_ns = clock_wall_ns()};
-    ssize_t put = sendto(flow->fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL,
-        (struct sockaddr *)&pair->address, pair->address_size);
-    if (put < 0 && (errno == ECONNREFUSED || errno == EHOSTUNREACH || errno == ENETUNREACH))
-        put = sendto(flow->fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL,
-            (struct sockaddr *)&pair->address, pair->address_size);
-    if (put < 0) {
-        pair->sent--; // never left this host: no round trip to lose
-        asked->waiting = false;
-        return;
-    }
-    uint32_t key = flow->sent++;
-    flow->stamps[key % STAMPS].pair = (uint32_t)index;
-    flow->stamps[key % STAMPS].key = key;
-    flow->stamps[key % STAMPS].number = number;
+    // One that never left this host is no round trip to lose.
+    if (light_flow_ask(flow, &pair->target, &pair->peer->keys, pair->sent, (uint32_t)index,
+            (unsigned)(flow - self->flows), &self->clock, &pair->pending[pair->sent % PENDING]))
+        pair->sent++;
 }
 
 // Asks everybody who is due; the next due time.
 static int64_t ask_due(struct prober *self, int64_t now)
 {
     int64_t next = INT64_MAX;
+    light_clock_read(&self->clock);
     for (size_t i = 0; i < self->count; i++) {
         struct pair *pair = &self->pairs[i];
         bool more = now < self->end_ns ? pair->sent < pair->limit : pair->sent < PROBES_LEAST;
-        if (pair->unusable || !more)
+        if (pair->unusable || pair->settled_ns || !more)
             continue;
         if (now >= self->end_ns || pair->due_ns <= now)
             ask(self, i, now);
@@ -235,7 +154,7 @@ static void keep_sample(struct pair *pair, const struct light_sample *sample)
         pair->count = SAMPLES_MAX / 2;
         pair->received_keep *= 2;
     }
-    if (pair->received % pair->received_keep != 0)
+    if ((pair->received - 1) % pair->received_keep != 0)
         return;
     if (pair->count == pair->room) {
         pair->room = pair->room ? pair->room * 2 : 16;
@@ -246,32 +165,68 @@ static void keep_sample(struct pair *pair, const struct light_sample *sample)
     pair->samples[pair->count++] = *sample;
 }
 
-static void on_answer(struct prober *self, struct pair *pair, const struct light_datagram *answer,
-    int64_t t4, bool kernel_t4)
+// A clock that was not synchronised once, or erred, did so for the whole test.
+static void worst_error(int64_t *worst_ns, int64_t error_ns)
 {
-    struct asked *asked = &pair->pending[answer->number % PENDING];
+    if (*worst_ns >= 0)
+        *worst_ns = error_ns < 0 ? -1 : error_ns > *worst_ns ? error_ns : *worst_ns;
+}
+
+// Round trips do not wait for each other, so nothing is asked of their path but the samples.
+static void approach(struct pair *pair, int64_t rtt_ns, int64_t now)
+{
+    static const struct converge_path path = {.known = true};
+    pair->mean.sum_s += (double)rtt_ns * 1e-9;
+    pair->mean.count++;
+    if (now - pair->mean.since_ns < CONVERGE_SAMPLE_NS)
+        return;
+    double mean_s = pair->mean.sum_s / pair->mean.count;
+    pair->mean.sum_s = 0;
+    pair->mean.count = 0;
+    pair->mean.since_ns = now;
+    if (converge_add(&pair->converge, mean_s) && converge_look(&pair->converge, &path))
+        pair->settled_ns = now;
+}
+
+// False if it is a copy of one that has come, or answers nothing.
+static bool take_answer(struct pair *pair, const struct light_datagram *answer)
+{
+    struct light_asked *asked = &pair->pending[answer->number % PENDING];
     if (asked->number != answer->number || answer->number >= pair->sent)
-        return;
-    if (!asked->waiting) {
-        pair->duplicate++;
-        return;
-    }
+        return false;
+    pair->duplicate += !asked->waiting;
+    if (!asked->waiting)
+        return false;
     asked->waiting = false;
     if (answer->number < pair->next_expected)
         pair->reordered++;
     else
         pair->next_expected = answer->number + 1;
-    int64_t rtt = (t4 - asked->t1_wall_ns) - (answer->t3_ns - answer->t2_ns);
-    struct light_sample sample = {.rtt_ns = rtt > 0 ? rtt : 0,
-        .forward_ns = answer->t2_ns - asked->t1_wall_ns,
-        .backward_ns = t4 - answer->t3_ns,
-        .at_ns = asked->t1_wall_ns,
-        .flow = (uint16_t)answer->flow};
-    keep_sample(pair, &sample);
     pair->received++;
+    return true;
+}
+
+static void on_answer(struct prober *self, struct pair *pair, const struct light_datagram *answer,
+    int64_t t4_wall_ns, bool kernel_t4)
+{
+    struct light_sample sample;
+    int64_t now = clock_mono_ns();
+    if (!take_answer(pair, answer))
+        return;
+    const struct light_asked *asked = &pair->pending[answer->number % PENDING];
+    light_clock_read(&self->clock);
+    self->answers++;
+    if (!light_round(asked, answer, t4_wall_ns, self->clock.offset_ns, now, &sample)) {
+        pair->discarded++;
+        self->discarded++;
+        return;
+    }
+    worst_error(&self->near_error_ns, self->clock.error_ns);
+    worst_error(&pair->far_error_ns, answer->error_ns);
+    keep_sample(pair, &sample);
+    approach(pair, sample.rtt_ns, now);
     if (sample.rtt_ns > self->largest_rtt_ns)
         self->largest_rtt_ns = sample.rtt_ns;
-    self->answers++;
     self->missing_t1 += !asked->kernel_t1;
     self->missing_t2 += !(answer->flags & LIGHT_FLAG_KERNEL_T2);
     self->missing_t4 += !kernel_t4;
@@ -287,69 +242,35 @@ static struct pair *pair_of(struct prober *self, const uint8_t *id, unsigned hin
     return NULL;
 }
 
-// The software stamp of a received message or of an entry of the error queue.
-static bool stamp_of(struct msghdr *header, int64_t *stamp_ns, uint32_t *key)
+static void read_transmit_stamps(struct prober *self, struct light_flow *flow)
 {
-    bool stamped = false;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPING) {
-            struct scm_timestamping stamps;
-            memcpy(&stamps, CMSG_DATA(c), sizeof stamps);
-            *stamp_ns = to_ns(&stamps.ts[0]);
-            stamped = *stamp_ns > 0;
-        } else if (key && ((c->cmsg_level == SOL_IP && c->cmsg_type == IP_RECVERR) ||
-                              (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVERR))) {
-            struct sock_extended_err error;
-            memcpy(&error, CMSG_DATA(c), sizeof error);
-            *key = error.ee_data;
-        }
-    }
-    return stamped;
-}
-
-static void read_transmit_stamps(struct prober *self, struct flow *flow)
-{
-    char control[512];
-    for (int i = 0; i < 256; i++) {
-        struct msghdr header = {.msg_control = control, .msg_controllen = sizeof control};
-        if (recvmsg(flow->fd, &header, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
-            return;
-        int64_t stamp;
-        uint32_t key = UINT32_MAX;
-        if (!stamp_of(&header, &stamp, &key) || flow->stamps[key % STAMPS].key != key)
+    bool known;
+    uint32_t owner;
+    uint64_t number;
+    int64_t stamp;
+    for (int i = 0; i < 256 && light_flow_stamp(flow, &known, &owner, &number, &stamp); i++) {
+        struct light_asked *asked = known ? &self->pairs[owner].pending[number % PENDING] : NULL;
+        if (!asked || !asked->waiting || asked->number != number)
             continue;
-        struct pair *pair = &self->pairs[flow->stamps[key % STAMPS].pair];
-        struct asked *asked = &pair->pending[flow->stamps[key % STAMPS].number % PENDING];
-        if (asked->waiting && asked->number == flow->stamps[key % STAMPS].number) {
-            asked->t1_wall_ns = stamp;
-            asked->kernel_t1 = true;
-        }
+        asked->t1_wall_ns = stamp;
+        asked->kernel_t1 = true;
     }
 }
 
-static void read_answers(struct prober *self, struct flow *flow)
+static void read_answers(struct prober *self, struct light_flow *flow)
 {
     uint8_t bytes[LIGHT_SIZE + 1];
-    char control[512];
-    for (int i = 0; i < 256; i++) {
-        struct iovec iov = {bytes, sizeof bytes};
-        struct msghdr header = {.msg_iov = &iov,
-            .msg_iovlen = 1,
-            .msg_control = control,
-            .msg_controllen = sizeof control};
-        ssize_t got = recvmsg(flow->fd, &header, MSG_DONTWAIT);
-        if (got < 0)
-            return;
-        int64_t t4;
-        bool kernel = stamp_of(&header, &t4, NULL);
-        if (!kernel)
-            t4 = clock_wall_ns();
+    int64_t t4_wall_ns;
+    bool kernel;
+    ssize_t got;
+    for (int i = 0; i < 256 && (got = light_flow_read(flow, bytes, &t4_wall_ns, &kernel)) >= 0;
+         i++) {
         const uint8_t *id = light_peek(bytes, (size_t)got);
         struct pair *pair = id ? pair_of(self, id, UINT32_MAX) : NULL;
         struct light_datagram answer;
         if (pair && light_unpack(bytes, (size_t)got, &pair->peer->keys, &answer) &&
             answer.type == LIGHT_REPLY)
-            on_answer(self, pair, &answer, t4, kernel);
+            on_answer(self, pair, &answer, t4_wall_ns, kernel);
     }
 }
 
@@ -391,7 +312,7 @@ static bool probe_all(struct prober *self, int stop_fd)
     int64_t patience = INT64_MAX;
     for (int64_t now = clock_mono_ns(); !stopped; now = clock_mono_ns()) {
         int64_t next = ask_due(self, now);
-        if (now >= self->end_ns && next == INT64_MAX) {
+        if (next == INT64_MAX) { // the time is over, or all are settled
             int64_t wait =
                 4 * self->largest_rtt_ns > STRAGGLERS_NS ? 4 * self->largest_rtt_ns : STRAGGLERS_NS;
             if (patience == INT64_MAX)
@@ -451,11 +372,12 @@ static void conclude(struct prober *self, size_t index, bool stopped)
     out->received = pair->received;
     out->duplicate = pair->duplicate;
     out->reordered = pair->reordered;
-    out->duration_s = (double)(clock_mono_ns() < self->end_ns ? clock_mono_ns() - pair->begin_ns
-                                                              : self->spec->duration_ns) /
-                      1e9;
+    out->discarded = pair->discarded;
+    int64_t now = clock_mono_ns(), ended = pair->settled_ns ? pair->settled_ns : self->end_ns;
+    out->duration_s = (double)((now < ended ? now : ended) - pair->begin_ns) / 1e9;
+    converge_report(&pair->converge, &out->convergence);
     out->flows = self->per_family;
-    out->family = pair->address.ss_family == AF_INET ? 4 : 6;
+    out->family = pair->target.address.ss_family == AF_INET ? 4 : 6;
     out->jitter_s = light_jitter_s(pair->samples, pair->count);
     int64_t *values = malloc((pair->count + 1) * sizeof *values),
             *at = malloc((pair->count + 1) * sizeof *at);
@@ -463,6 +385,7 @@ static void conclude(struct prober *self, size_t index, bool stopped)
         abort();
     flow_medians(self, pair, out, values);
     one_way(pair, out, at, values);
+    light_one_way(pair->samples, pair->count, self->near_error_ns, pair->far_error_ns, out);
     for (size_t i = 0; i < pair->count; i++)
         values[i] = pair->samples[i].rtt_ns;
     light_distribution(values, pair->count, &out->rtt);
@@ -485,6 +408,17 @@ static const char *origin(uint64_t missing, uint64_t answers)
     return missing == 0 ? "kernel" : missing < answers ? "kernel or user" : "user";
 }
 
+static void tell_stamps(const struct prober *self, struct light_summary *summary)
+{
+    int have = snprintf(summary->stamps, sizeof summary->stamps, "t1 %s, t2 %s, t3 user, t4 %s",
+        origin(self->missing_t1, self->answers), origin(self->missing_t2, self->answers),
+        origin(self->missing_t4, self->answers));
+    if (self->discarded > 0)
+        snprintf(summary->stamps + have, sizeof summary->stamps - (size_t)have,
+            "; %llu of %llu discarded, as a clock stepped", (unsigned long long)self->discarded,
+            (unsigned long long)self->answers);
+}
+
 void light_run(const struct testspec *spec, const struct light_peer *peers, size_t count,
     int stop_fd, struct light_outcome *outcomes, struct light_summary *summary)
 {
@@ -498,6 +432,7 @@ void light_run(const struct testspec *spec, const struct light_peer *peers, size
     self.pairs = calloc(count ? count : 1, sizeof *self.pairs);
     self.flows = calloc(2 * self.per_family, sizeof *self.flows);
     cpu_t *cpu = cpu_new();
+    light_clock_read(&self.clock);
     if (!self.pairs || !self.flows)
         abort();
     set_up(&self, peers);
@@ -511,9 +446,7 @@ void light_run(const struct testspec *spec, const struct light_peer *peers, size
         conclude(&self, i, stopped);
         free(self.pairs[i].samples);
     }
-    snprintf(summary->stamps, sizeof summary->stamps, "t1 %s, t2 %s, t3 user, t4 %s",
-        origin(self.missing_t1, self.answers), origin(self.missing_t2, self.answers),
-        origin(self.missing_t4, self.answers));
+    tell_stamps(&self, summary);
     for (unsigned i = 0; i < self.flow_count; i++)
         close(self.flows[i].fd);
     free(self.flows);

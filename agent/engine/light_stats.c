@@ -43,6 +43,35 @@ double light_jitter_s(const struct light_sample *samples, size_t count)
     return sum / (double)(count - 1) / 1e9;
 }
 
+static double median_s(int64_t *values_ns, size_t count)
+{
+    qsort(values_ns, count, sizeof *values_ns, by_value);
+    return at(values_ns, count, 0.5);
+}
+
+void light_one_way(const struct light_sample *samples, size_t count, int64_t near_error_ns,
+    int64_t far_error_ns, struct light_outcome *out)
+{
+    int64_t least = INT64_MAX;
+    out->one_way_forward_s = out->one_way_backward_s = out->one_way_bound_s = NAN;
+    for (size_t i = 0; i < count; i++)
+        least = samples[i].rtt_ns < least ? samples[i].rtt_ns : least;
+    if (count == 0 || near_error_ns < 0 || far_error_ns < 0 || near_error_ns >= least / 4 ||
+        far_error_ns >= least / 4)
+        return;
+    int64_t *values = malloc(count * sizeof *values);
+    if (!values)
+        abort();
+    for (size_t i = 0; i < count; i++)
+        values[i] = samples[i].forward_ns + samples[i].clocks_ns;
+    out->one_way_forward_s = median_s(values, count);
+    for (size_t i = 0; i < count; i++)
+        values[i] = samples[i].backward_ns - samples[i].clocks_ns;
+    out->one_way_backward_s = median_s(values, count);
+    out->one_way_bound_s = (double)(near_error_ns + far_error_ns) / 1e9;
+    free(values);
+}
+
 // Whether b lies on or above the line from a to c (times rise).
 static bool above(const int64_t *t, const int64_t *d, size_t a, size_t b, size_t c)
 {
