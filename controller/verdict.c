@@ -14,9 +14,9 @@
 #define NETWORK_SHARE 0.8
 #define THREAD_BUSY 0.9
 #define CORE_BUSY 0.95
-#define WAIT_SHARE 0.2            // a thread that waited so long for a core was busy
+#define WAIT_SHARE 0.2            // a thread that waited so long for a core came late
 #define QUEUE_SHARE 0.5           // of the samples with a receive queue over half its buffer
-#define QUEUE_BUFFER (128 * 1024) // a smaller one is soon half full, however fast it is read
+#define SMALL_BUFFER (128 * 1024) // such a receive buffer is soon full, however fast it is read
 #define QUEUE_DELAY 1.5           // smoothed over smallest RTT
 #define THROTTLED_SHARE 0.2       // of the window, by the control group's quota
 #define CE_SHARE 0.01             // of the segments, marked by a queue that uses ECN
@@ -25,13 +25,13 @@
 
 struct host_share {
     double thread, core, wait, throttled;
-    bool known;
 };
 
 // Everything the rules look at, with what is absent counted as not limiting.
 struct facts {
     double goodput_bps, asked_bps;
     bool tcp_shares; // busy and the limited shares are known
+    bool small_window;
     double idle, window, buffer, network, blocked;
     struct host_share tx, rx;
     double queue_high;
@@ -65,13 +65,10 @@ static struct host_share host_share(const Mp__HostLoad *load)
     struct host_share share = {0};
     if (!load)
         return share;
-    share.known = load->has_busiest_thread || load->has_busiest_core;
     share.thread = load->has_busiest_thread ? load->busiest_thread : 0;
     share.core = load->has_busiest_core ? load->busiest_core : 0;
     share.wait = load->has_run_queue_wait ? load->run_queue_wait : 0;
     share.throttled = load->has_throttled ? load->throttled : 0;
-    if (share.wait > WAIT_SHARE && share.thread < THREAD_BUSY)
-        share.thread = THREAD_BUSY;
     return share;
 }
 
@@ -98,7 +95,8 @@ static struct facts gather(
     facts.window = send->has_receive_window_limited ? send->receive_window_limited : 0;
     facts.buffer = send->has_send_buffer_limited ? send->send_buffer_limited : 0;
     facts.network = send->has_busy ? at_least_0(send->busy - facts.window - facts.buffer) : 0;
-    if (receive->has_receive_queue_high && receive->receive_buffer >= QUEUE_BUFFER)
+    facts.small_window = receive->has_receive_buffer && receive->receive_buffer < SMALL_BUFFER;
+    if (receive->has_receive_queue_high && !facts.small_window)
         facts.queue_high = receive->receive_queue_high;
     if (send->has_blocked_s && send->has_duration_s && send->duration_s > 0)
         facts.blocked = send->blocked_s / send->duration_s;
@@ -118,9 +116,24 @@ static struct facts gather(
     return facts;
 }
 
-static bool busy(const struct host_share *share)
+// Its thread did nothing but run or wait for a core, or the core had no time left.
+static bool full(const struct host_share *share)
 {
-    return share->thread >= THREAD_BUSY || share->core >= CORE_BUSY;
+    return share->thread + share->wait >= THREAD_BUSY || share->core >= CORE_BUSY;
+}
+
+// What the kernel saw missing may be because this side came late.
+static bool late(const struct host_share *share)
+{
+    return full(share) || share->wait >= WAIT_SHARE;
+}
+
+// "thread 40 %, waiting 50 %, core 90 %"
+static const char *words_of(const struct host_share *share, char words[80])
+{
+    snprintf(words, 80, "thread ran %.0f %%, waited for a core %.0f %%, core %.0f %%",
+        100 * share->thread, 100 * share->wait, 100 * share->core);
+    return words;
 }
 
 static bool found_bitrate(const struct facts *facts, struct finding *finding)
@@ -140,11 +153,12 @@ static bool found_bitrate(const struct facts *facts, struct finding *finding)
 
 static bool found_idle(const struct facts *facts, struct finding *finding)
 {
+    char words[80];
     if (facts->idle < IDLE_SHARE)
         return false;
-    if (busy(&facts->tx))
-        return find(finding, "sender_cpu", "idle %.0f %%, sender's thread %.0f %%, core %.0f %%",
-            100 * facts->idle, 100 * facts->tx.thread, 100 * facts->tx.core);
+    if (late(&facts->tx))
+        return find(finding, "sender_cpu", "idle %.0f %%, sender's %s", 100 * facts->idle,
+            words_of(&facts->tx, words));
     // There is always more to send: the buffer was full, and empty before it could be filled again.
     if (facts->blocked >= IDLE_SHARE)
         return find(finding, "send_buffer",
@@ -165,16 +179,16 @@ static bool found_quota(const struct facts *facts, struct finding *finding)
         tx >= rx ? "sender" : "receiver", 100 * (tx >= rx ? tx : rx));
 }
 
+// A small window keeps its reader busy, too, with waking up for little: it comes first.
 static bool found_window(const struct facts *facts, struct finding *finding)
 {
+    char words[80];
     if (facts->window < LIMITED_SHARE)
         return false;
-    if (busy(&facts->rx) || facts->queue_high >= QUEUE_SHARE)
+    if (!facts->small_window && (late(&facts->rx) || facts->queue_high >= QUEUE_SHARE))
         return find(finding, "receiver_cpu",
-            "receive window full %.0f %%, receiver's thread %.0f %%, core %.0f %%, queue high "
-            "%.0f %%",
-            100 * facts->window, 100 * facts->rx.thread, 100 * facts->rx.core,
-            100 * facts->queue_high);
+            "receive window full %.0f %%, receive queue high %.0f %%, receiver's %s",
+            100 * facts->window, 100 * facts->queue_high, words_of(&facts->rx, words));
     return find(
         finding, "receive_window", "receive window full %.0f %% of the time", 100 * facts->window);
 }
@@ -186,18 +200,22 @@ static bool found_buffer(const struct facts *facts, struct finding *finding)
                finding, "send_buffer", "send buffer full %.0f %% of the time", 100 * facts->buffer);
 }
 
+static double need(const struct host_share *share)
+{
+    return share->thread + share->wait;
+}
+
 // Hosts of one machine have the same cores: the busier thread tells whose they were.
 static bool found_core(const struct facts *facts, struct finding *finding)
 {
-    bool sender_busier = facts->tx.core >= CORE_BUSY && facts->tx.thread > facts->rx.thread;
-    if (facts->rx.core >= CORE_BUSY && !sender_busier)
-        return find(
-            finding, "receiver_cpu", "a core of the receiver %.0f %% busy", 100 * facts->rx.core);
+    char words[80];
+    bool tx = full(&facts->tx), rx = full(&facts->rx);
+    if (rx && !(tx && need(&facts->tx) > need(&facts->rx)))
+        return find(finding, "receiver_cpu", "receiver's %s", words_of(&facts->rx, words));
     if (facts->softnet_dropped > 0)
         return find(finding, "receiver_cpu", "the receiver's kernel dropped %llu packets",
             (unsigned long long)facts->softnet_dropped);
-    return facts->tx.core >= CORE_BUSY &&
-           find(finding, "sender_cpu", "a core of the sender %.0f %% busy", 100 * facts->tx.core);
+    return tx && find(finding, "sender_cpu", "sender's %s", words_of(&facts->tx, words));
 }
 
 // The subtype is what the path did to the flow; the first that can be shown.
@@ -268,24 +286,23 @@ static struct finding judge_udp(const struct testspec *spec, const struct facts 
     const Mp__SendSide *send, const Mp__Packets *packets)
 {
     struct finding finding;
+    char words[80];
     double asked = facts->capped_bps ? (double)facts->capped_bps : facts->asked_bps;
     bool short_of = asked > 0 && send->has_offered_bps && send->offered_bps < REACHED * asked;
     if (found_bitrate(facts, &finding) || found_quota(facts, &finding))
         return finding;
     // Nothing of what was asked for is missing but what the sender did not offer: judge it first.
-    if (short_of && busy(&facts->tx)) {
-        find(&finding, "sender_cpu", "%.0f %% of the rate offered, sender's thread %.0f %%",
-            100 * send->offered_bps / asked, 100 * facts->tx.thread);
+    if (short_of && late(&facts->tx)) {
+        find(&finding, "sender_cpu", "%.0f %% of the rate offered, sender's %s",
+            100 * send->offered_bps / asked, words_of(&facts->tx, words));
         return finding;
     }
     if (udp_loss(facts, packets, &finding))
         return finding;
-    if (spec->bitrate_max && busy(&facts->tx))
-        find(&finding, "sender_cpu", "sender's thread %.0f %%, core %.0f %%",
-            100 * facts->tx.thread, 100 * facts->tx.core);
-    else if (spec->bitrate_max && busy(&facts->rx))
-        find(&finding, "receiver_cpu", "receiver's thread %.0f %%, core %.0f %%",
-            100 * facts->rx.thread, 100 * facts->rx.core);
+    if (spec->bitrate_max && full(&facts->tx))
+        find(&finding, "sender_cpu", "sender's %s", words_of(&facts->tx, words));
+    else if (spec->bitrate_max && full(&facts->rx))
+        find(&finding, "receiver_cpu", "receiver's %s", words_of(&facts->rx, words));
     else if (send->has_blocked_s && send->has_duration_s && send->duration_s > 0 &&
              send->blocked_s >= LIMITED_SHARE * send->duration_s)
         find(&finding, "network", "the sender's queue was full %.0f %% of the time",
@@ -305,14 +322,20 @@ struct contender {
     double share; // of its threshold; 1 = it would have matched
 };
 
+static double fullness(const struct host_share *share)
+{
+    double by_core = share->core / CORE_BUSY, by_thread = need(share) / THREAD_BUSY;
+    return by_core > by_thread ? by_core : by_thread;
+}
+
 static struct contender second_best(const struct facts *facts, const char *verdict)
 {
     const struct contender all[] = {
         {"bitrate", facts->asked_bps > 0 ? facts->goodput_bps / facts->asked_bps / REACHED : 0},
         {"receive_window", facts->window / LIMITED_SHARE},
         {"send_buffer", facts->buffer / LIMITED_SHARE},
-        {"receiver_cpu", facts->rx.core / CORE_BUSY},
-        {"sender_cpu", facts->tx.core / CORE_BUSY},
+        {"receiver_cpu", fullness(&facts->rx)},
+        {"sender_cpu", fullness(&facts->tx)},
         {"network", facts->network / NETWORK_SHARE},
     };
     struct contender best = {0};
@@ -363,7 +386,8 @@ Mp__Limiter *verdict_new(
     limiter->subtype = finding.subtype ? strdup(finding.subtype) : NULL;
     keep_facts(sender, receiver, limiter);
     struct contender second = second_best(&facts, finding.verdict);
-    // The margin says how far the runner-up stays below its own threshold.
+    // The margin says how far the runner-up stays below its own threshold; below 0: it is above,
+    // and an earlier rule went before it.
     if (second.verdict && second.share >= 0.5) {
         limiter->runner_up = strdup(second.verdict);
         limiter->has_margin = true;

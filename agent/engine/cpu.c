@@ -13,10 +13,10 @@
 #include "record.h"
 
 #define CORES_MAX 1024
-#define SOFTIRQ_INVOLVED 0.1 // a core with more softirq than this works for some test
+#define KERNEL_INVOLVED 0.1 // a core with more interrupts than this works for some test
 
 struct core_time {
-    uint64_t busy, softirq, steal, all; // jiffies
+    uint64_t busy, kernel, steal, all; // jiffies; kernel: interrupts and what they left to do
 };
 
 struct sample {
@@ -30,6 +30,7 @@ struct sample {
 
 struct cpu {
     pid_t tids[CPU_THREADS_MAX];
+    struct cpu_use over[CPU_THREADS_MAX]; // of threads that are over: their id is 0
     size_t thread_count;
     char interface[32];
     struct sample begin, end;
@@ -53,6 +54,17 @@ void cpu_watch(cpu_t *self, pid_t tid)
 {
     if (self->thread_count < CPU_THREADS_MAX)
         self->tids[self->thread_count++] = tid;
+}
+
+void cpu_add(cpu_t *self, const struct cpu_use *use)
+{
+    if (self->thread_count == CPU_THREADS_MAX)
+        return;
+    size_t i = self->thread_count++;
+    self->tids[i] = 0;
+    self->over[i] = *use;
+    self->begin.cpu_ns[i] = self->begin.wait_ns[i] = 0;
+    self->begin.core[i] = use->core;
 }
 
 // A thread's CPU clock, as the kernel encodes it: the complement of its id over three type bits.
@@ -108,7 +120,7 @@ static void read_cores(struct sample *sample)
             continue;
         struct core_time *core = &sample->cores[number];
         core->busy = user + nice + system + irq + softirq + steal;
-        core->softirq = softirq;
+        core->kernel = irq + softirq + steal;
         core->steal = steal;
         core->all = core->busy + idle + iowait;
         if (number >= sample->core_count)
@@ -133,13 +145,27 @@ static uint64_t read_softnet(void)
     return dropped;
 }
 
+static void read_thread(pid_t tid, struct cpu_use *use)
+{
+    *use = (struct cpu_use){
+        .ran_ns = thread_cpu_ns(tid), .waited_ns = thread_wait_ns(tid), .core = thread_core(tid)};
+}
+
+void cpu_use_read(struct cpu_use *use)
+{
+    read_thread(gettid(), use);
+}
+
 static void take(const cpu_t *self, struct sample *sample)
 {
     sample->at_mono_ns = clock_mono_ns();
     for (size_t i = 0; i < self->thread_count; i++) {
-        sample->cpu_ns[i] = thread_cpu_ns(self->tids[i]);
-        sample->wait_ns[i] = thread_wait_ns(self->tids[i]);
-        sample->core[i] = thread_core(self->tids[i]);
+        struct cpu_use use = self->over[i];
+        if (self->tids[i])
+            read_thread(self->tids[i], &use);
+        sample->cpu_ns[i] = use.ran_ns;
+        sample->wait_ns[i] = use.waited_ns;
+        sample->core[i] = use.core;
     }
     read_cores(sample);
     sample->softnet_dropped = read_softnet();
@@ -159,15 +185,23 @@ void cpu_begin(cpu_t *self)
     take(self, &self->begin);
 }
 
-static bool ran_there(const cpu_t *self, size_t core)
+// What the test's threads used of a core, as a share: each by where it was at the begin and the
+// end.
+static double own_share(const cpu_t *self, size_t core, double span_ns)
 {
-    for (size_t i = 0; i < self->thread_count; i++)
-        if (self->begin.core[i] == (int)core || self->end.core[i] == (int)core)
-            return true;
-    return false;
+    double used_ns = 0;
+    for (size_t i = 0; i < self->thread_count; i++) {
+        int64_t from = self->begin.cpu_ns[i], to = self->end.cpu_ns[i];
+        int times = (self->begin.core[i] == (int)core) + (self->end.core[i] == (int)core);
+        if (from >= 0 && to > from)
+            used_ns += (double)(to - from) * times / 2;
+    }
+    return used_ns / span_ns;
 }
 
-static double busiest_core(const cpu_t *self, double *steal)
+// Only what the test may have caused counts: another program that fills a core limits the test when
+// its threads wait, which they tell themselves; interrupts take the core away from anybody.
+static double busiest_core(const cpu_t *self, double span_ns, double *steal)
 {
     double most = NAN;
     for (size_t i = 0; i < self->end.core_count && i < self->begin.core_count; i++) {
@@ -176,13 +210,37 @@ static double busiest_core(const cpu_t *self, double *steal)
             continue;
         double all = (double)(to->all - from->all);
         double busy = (double)(to->busy - from->busy) / all;
-        double softirq = (double)(to->softirq - from->softirq) / all;
-        if (!(ran_there(self, i) || softirq > SOFTIRQ_INVOLVED) || most >= busy)
+        double kernel = (double)(to->kernel - from->kernel) / all;
+        double own = own_share(self, i, span_ns);
+        double share = fmin(busy, kernel + own);
+        if (!(own > 0 || kernel > KERNEL_INVOLVED) || most >= share)
             continue;
-        most = busy;
+        most = share;
         *steal = (double)(to->steal - from->steal) / all;
     }
     return most;
+}
+
+// The thread that needed most of a core, the time that it waited for one included.
+static void busiest_thread(const cpu_t *self, double span_ns, struct probe_load *load)
+{
+    const struct sample *from = &self->begin, *to = &self->end;
+    double most = -1, cores = 0;
+    for (size_t i = 0; i < self->thread_count; i++) {
+        if (from->cpu_ns[i] < 0 || to->cpu_ns[i] < from->cpu_ns[i])
+            continue;
+        double ran = (double)(to->cpu_ns[i] - from->cpu_ns[i]) / span_ns, waited = NAN;
+        if (from->wait_ns[i] >= 0 && to->wait_ns[i] >= from->wait_ns[i])
+            waited = (double)(to->wait_ns[i] - from->wait_ns[i]) / span_ns;
+        cores += ran;
+        load->cores = cores;
+        double needed = ran + (isnan(waited) ? 0 : waited);
+        if (needed <= most)
+            continue;
+        most = needed;
+        load->busiest_thread = ran;
+        load->run_queue_wait = waited;
+    }
 }
 
 void cpu_end(cpu_t *self, struct probe_load *load)
@@ -192,22 +250,8 @@ void cpu_end(cpu_t *self, struct probe_load *load)
     double span = (double)(to->at_mono_ns - from->at_mono_ns);
     if (span <= 0)
         return;
-    double cores = 0;
-    for (size_t i = 0; i < self->thread_count; i++) {
-        if (from->cpu_ns[i] >= 0 && to->cpu_ns[i] >= from->cpu_ns[i]) {
-            double share = (double)(to->cpu_ns[i] - from->cpu_ns[i]) / span;
-            cores += share;
-            load->cores = cores;
-            if (!(load->busiest_thread >= share))
-                load->busiest_thread = share;
-        }
-        if (from->wait_ns[i] >= 0 && to->wait_ns[i] >= from->wait_ns[i]) {
-            double wait = (double)(to->wait_ns[i] - from->wait_ns[i]) / span;
-            if (!(load->run_queue_wait >= wait))
-                load->run_queue_wait = wait;
-        }
-    }
-    load->busiest_core = busiest_core(self, &load->steal);
+    busiest_thread(self, span, load);
+    load->busiest_core = busiest_core(self, span, &load->steal);
     // Each of several threads may be held: the sum can exceed the time.
     if (to->throttled_ns >= from->throttled_ns)
         load->throttled = fmin((double)(to->throttled_ns - from->throttled_ns) / span, 1);

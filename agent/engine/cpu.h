@@ -1,10 +1,11 @@
 #ifndef MESHPERF_CPU_H
 #define MESHPERF_CPU_H
 
-// What a test cost this host over its window: the CPU time of the test's own threads, their wait in
-// the run queue (schedstat's second field), the busiest core that took part (softirq and steal
-// count as busy), and packets that the kernel dropped before any socket (softnet_stat),
-// time that the control group's quota took away, and that the hypervisor did.
+// What a test cost this host over its window: the CPU time of its own threads and their wait in
+// the run queue (schedstat's second field), of the one that needed most of a core; the core that
+// did most for tests (its threads, interrupts with what they left to do, and what a hypervisor
+// stole); packets that the kernel dropped before any socket (softnet_stat); time that the control
+// group's quota took away. Other programs count only as far as they made the test wait.
 // One object per test; begin and end may be called from any one thread of the process.
 
 #include <sys/types.h>
@@ -19,6 +20,13 @@ cpu_t *cpu_new(void);
 void cpu_destroy(cpu_t **self_p);
 // Before cpu_begin. `tid` is a thread of this process that lives until cpu_end (see gettid).
 void cpu_watch(cpu_t *self, pid_t tid);
+// A thread that began after cpu_begin and is over by cpu_end: what it used, as it read itself last.
+struct cpu_use {
+    int64_t ran_ns, waited_ns; // -1: unknown
+    int core;                  // where it ran last, -1: unknown
+};
+void cpu_use_read(struct cpu_use *use); // of the calling thread
+void cpu_add(cpu_t *self, const struct cpu_use *use);
 // Before cpu_begin: the interface whose provider's allowances are looked at, if it has any.
 void cpu_watch_interface(cpu_t *self, const char *name);
 void cpu_begin(cpu_t *self);

@@ -56,14 +56,19 @@ static void *receive_apart(void *arg)
     return NULL;
 }
 
+static double needed(const struct probe_load *load)
+{
+    return load->busiest_thread + (load->run_queue_wait > 0 ? load->run_queue_wait : 0);
+}
+
 static void join_reports(struct probe_report *report, struct probe_report *other)
 {
     report->receive = other->receive;
     report->has_receive = other->has_receive;
-    if (!(report->load.busiest_thread >= other->load.busiest_thread))
+    if (!(needed(&report->load) >= needed(&other->load))) {
         report->load.busiest_thread = other->load.busiest_thread;
-    if (!(report->load.run_queue_wait >= other->load.run_queue_wait))
         report->load.run_queue_wait = other->load.run_queue_wait;
+    }
     report->load.cores += other->load.cores;
     size_t have = strlen(report->technique);
     snprintf(report->technique + have, sizeof report->technique - have, "%s%s", have ? "; " : "",

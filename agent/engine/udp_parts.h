@@ -44,6 +44,7 @@ struct udp_sender {
     atomic_bool finished;
     atomic_int tid;
     int error; // errno that ended it
+    struct cpu_use use;
     // results, valid when finished
     uint64_t packets, lost_sender, bytes;
     int64_t window_ns, blocked_ns, omitted_ns;

@@ -312,6 +312,7 @@ void *udp_sender_main(void *arg)
     if (now >= loop.window_end_ns && !sender->order->spec.bitrate_max)
         send_owed(&loop, now);
     sender->packets = loop.number;
+    cpu_use_read(&sender->use);
     atomic_store(&sender->finished, true);
     return NULL;
 }
@@ -397,6 +398,7 @@ void udp_sender_tick(struct udp_test *test, int64_t now)
     struct udp_sender *sender = test->sender;
     if (sender->running && atomic_load(&sender->finished)) {
         udp_sender_end(test);
+        cpu_add(test->cpu, &sender->use);
         udp_measure(test, false);
         sender->final_since_ns = now;
     }
