@@ -128,7 +128,7 @@ static size_t active_count(director_t *self)
 }
 
 struct notes {
-    char *texts[4];
+    char *texts[8];
     size_t count;
 };
 
@@ -199,6 +199,9 @@ int director_plan_cells(director_t *self, const Mp__RunRequest *request,
         return rc;
     planner_forecast(&plan, &forecast);
     struct notes notes = notes_of(&plan, request);
+    if (forecast.rechecks)
+        note(&notes, "%u cell%s measured again alone afterwards, in about %.1f s",
+            forecast.rechecks, forecast.rechecks == 1 ? " is" : "s are", forecast.recheck_s);
     mp__plan_answer__init(answer);
     answer->pairs = plan.pairs;
     answer->tests = forecast.tests;
@@ -333,9 +336,9 @@ int director_start_cells(director_t *self, const Mp__RunRequest *request,
     int rc = plan_make(self, request, cells, &plan, refusal);
     if (rc != 0)
         return rc;
+    planner_forecast(&plan, &forecast);
     struct notes notes = notes_of(&plan, request);
     struct run *run = run_from_plan(self, request, by, &plan, &notes);
-    planner_forecast(&plan, &forecast);
     memcpy(run->expected_s, forecast.phase_expected_s, sizeof run->expected_s);
     zlistx_add_end(self->runs, run);
     snprintf(run_id, DIRECTOR_RUN_ID_SIZE, "%s", run->info->id);
@@ -400,6 +403,25 @@ int director_resume(director_t *self, const Mp__RunInfo *info, Mp__RunAgent *con
     if (sscanf(info->id, "r-%llu", &number) == 1)
         director_set_next_run(self, number + 1);
     return 0;
+}
+
+bool director_wants_cells(const Mp__RunInfo *info)
+{
+    struct plan_options options;
+    struct director_refusal refusal;
+    if (planner_options(info->request, &options, &refusal) != 0)
+        return false;
+    bool wants = options.passes > 1;
+    for (size_t p = 0; p < options.phase_count; p++)
+        wants = wants || planner_rechecks(&options.phases[p]);
+    return wants;
+}
+
+void director_resume_cell(director_t *self, const char *run_id, const Mp__Cell *cell)
+{
+    struct run *run = run_active(self, run_id);
+    if (run)
+        again_restore(run, cell);
 }
 
 int director_cancel(director_t *self, const char *run_id)

@@ -92,10 +92,15 @@ int director_start_cells(director_t *self, const Mp__RunRequest *request,
     struct director_refusal *refusal) __attribute__((warn_unused_result));
 
 // Continues a run of an earlier life of the controller. `done` has one bool per cell (committed in
-// a final state). Agents that are not registered any more are lost for good: their id is 0.
+// a final state; with --passes a cell is committed after each of them, PENDING until the last). Agents that are not registered any more are lost for good: their id is 0.
 int director_resume(director_t *self, const Mp__RunInfo *info, Mp__RunAgent *const *agents,
     const uint32_t *agent_ids, const struct cell_place *places, const bool *done)
     __attribute__((warn_unused_result));
+
+// Cells are measured more than once in such a run: director_resume_cell must be given each one that
+// was committed, final or not, after director_resume and before the first turn.
+bool director_wants_cells(const Mp__RunInfo *info);
+void director_resume_cell(director_t *self, const char *run_id, const Mp__Cell *cell);
 
 int director_cancel(director_t *self, const char *run_id);   // 0 or MESH_E_NOT_FOUND
 

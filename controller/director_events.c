@@ -69,7 +69,8 @@ static void append(struct run *run, Mp__Event *message)
 
 void events_result(struct run *run, Mp__Cell **cell_p)
 {
-    Mp__Event *message = event_new(run, MP__EVENT__KIND__RESULT);
+    bool again = (*cell_p)->recheck != NULL;
+    Mp__Event *message = event_new(run, again ? MP__EVENT__KIND__RECHECK : MP__EVENT__KIND__RESULT);
     message->cell = *cell_p;
     *cell_p = NULL;
     append(run, message);

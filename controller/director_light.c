@@ -599,7 +599,7 @@ static void gather(struct run *run, struct candidates *found, struct light_load 
     found->core_load = zmalloc((most_machine + 1) * sizeof *found->core_load);
     for (uint32_t i = run->phase_first[p]; i < run->phase_first[p + 1]; i++) {
         const struct cell_place *place = &run->places[i];
-        if (run->cells[i].step != CELL_WAITS || !run_agent_there(run, place->from) ||
+        if (!again_due(run, i) || !run_agent_there(run, place->from) ||
             !run_agent_there(run, place->to))
             continue;
         found->cells[found->count++] = i;

@@ -8,6 +8,7 @@
 //   director_phase.c   which of a run's tests may start now
 //   director_test.c    one bandwidth test
 //   director_light.c   one batch of light probes
+//   director_again.c   cells that are measured more than once: passes, and alone after the run
 //   director_events.c  what followers of a run are told
 
 #include <czmq.h>
@@ -15,6 +16,7 @@
 #include "bound.h"
 #include "director.h"
 #include "ledger.h"
+#include "passes.h"
 #include "planner.h"
 #include "scheduler.h"
 #include "timers.h"
@@ -78,7 +80,31 @@ struct cell_state {
     uint8_t step;
     uint8_t attempts;
     uint8_t requeued;
-    uint8_t reserved;
+    uint8_t passes; // measurements that are over
+    uint8_t again;  // bits of enum again
+};
+
+enum again {
+    AGAIN_DRAWN = 1, // to be measured again alone: drawn by the seed
+    AGAIN_WORST = 2, // or because it is one of the worst
+    AGAIN_NOW = 4,   // its turn has come
+    AGAIN_DONE = 8
+};
+
+// A cell as far as it is known, packed.
+struct kept_cell {
+    uint8_t *bytes;
+    size_t size;
+};
+
+// What cells of a phase read alone.
+struct recheck {
+    bool wanted;
+    uint32_t worst[RECHECK_WORST_MAX]; // cells
+    double worst_bps[RECHECK_WORST_MAX];
+    uint32_t worst_count, worst_most;
+    double bias[2][RECHECK_DRAWN_MAX + RECHECK_WORST_MAX]; // of the worst, of the drawn
+    size_t bias_count[2];
 };
 
 // How a host of a run spends a phase.
@@ -122,6 +148,13 @@ struct run {
     bool cancelled;
     bool resumed;
     bool dirty; // worth looking for a phase with something to start
+
+    uint32_t pass;                            // the one that the active phase is in, from 0
+    uint32_t results[PLANNER_PHASES_MAX];     // measurements that are over, all passes
+    struct kept_cell *kept;                   // by cell; NULL: no cell is measured twice
+    struct recheck rechecks[PLANNER_PHASES_MAX];
+    uint32_t alone; // the cell that is measured again alone, or NO_CELL
+    double alone_s; // time that such tests took
 
     uint32_t phase;         // the active one, or NO_PHASE
     scheduler_t *scheduler; // of the active phase, unless it is a concurrent light one
@@ -270,6 +303,23 @@ void receipt_settle(director_t *self, struct receipt **receipt_p);
 // The cell goes back to the waiting ones. `lost`: an agent went away; it costs no attempt.
 // False if there were too many: the cell is final then.
 bool run_cell_again(struct run *self, uint32_t index, bool lost);
+
+// ------------------------------------------------------------------------------ director_again.c
+
+void again_prepare(struct run *self);
+void again_release(struct run *self);
+// Is this cell one of those that the active phase measures now?
+bool again_due(const struct run *self, uint32_t index);
+// A measurement becomes a cell: with the earlier passes, or beside the value that it had in the run.
+// Takes the cell.
+Mp__Cell *again_absorb(struct run *self, Mp__Cell *measured);
+// Its cell is committed, and waits for the next pass (true), or is what the run says of it.
+bool again_committed(struct run *self, const Mp__Cell *cell);
+// A cell that an earlier life of the controller committed.
+void again_restore(struct run *self, const Mp__Cell *cell);
+// The next cell to be measured alone goes back into the plan. False: there is none.
+bool again_next(struct run *self);
+void again_summarize(struct run *self); // at the end, into the run's info
 
 // ------------------------------------------------------------------------------ director_phase.c
 

@@ -3,6 +3,8 @@
 
 #include "director_parts.h"
 
+#define PASS_SEEDS UINT64_C(1000003) // between the orders of two passes
+
 // -------------------------------------------------------------------------------- use of the hosts
 
 void run_host_busy(struct run *self, uint32_t index, bool busy)
@@ -178,7 +180,7 @@ static void scheduler_fill(struct run *self)
             scheduler_leave(self->scheduler, h);
     for (uint32_t i = self->phase_first[self->phase]; i < self->phase_first[self->phase + 1]; i++) {
         uint32_t from = self->places[i].from, to = self->places[i].to;
-        if (self->cells[i].step != CELL_WAITS)
+        if (!again_due(self, i))
             continue;
         // With --bidir one edge stands for both directions.
         if (phase->spec.bidir && from > to)
@@ -195,14 +197,15 @@ static void scheduler_open(struct run *self)
     struct schedule_shared shared[PLANNER_SHARED_MAX];
     uint32_t *values[PLANNER_SHARED_MAX];
     hosts_fill(self, hosts);
-    size_t shared_count = phase->light ? 0 : self->options.shared_count;
+    bool alone = self->alone != NO_CELL;
+    size_t shared_count = phase->light || alone ? 0 : self->options.shared_count;
     for (size_t s = 0; s < shared_count; s++) {
         values[s] = shared_fill(self, s);
         shared[s] = (struct schedule_shared){self->options.shared[s].limit, values[s]};
     }
-    struct schedule_config config = {.mode = phase->mode,
+    struct schedule_config config = {.mode = alone ? MP__MODE__ISOLATED : phase->mode,
         .bidir = phase->spec.bidir,
-        .seed = self->options.seed + 1000 * self->phase,
+        .seed = self->options.seed + 1000 * self->phase + PASS_SEEDS * self->pass,
         .host_count = self->agent_count,
         .rate_bps = testspec_rate_stated(&phase->spec) ? phase->spec.bitrate_bps : 0,
         .hosts = hosts,
@@ -222,21 +225,47 @@ static void scheduler_open(struct run *self)
     scheduler_fill(self);
 }
 
+static bool cell_startable(const struct run *self, uint32_t index)
+{
+    return again_due(self, index) && run_agent_there(self, self->places[index].from) &&
+           run_agent_there(self, self->places[index].to);
+}
+
 static bool phase_startable(const struct run *self, uint32_t p)
 {
     for (uint32_t i = self->phase_first[p]; i < self->phase_first[p + 1]; i++)
-        if (self->cells[i].step == CELL_WAITS && run_agent_there(self, self->places[i].from) &&
-            run_agent_there(self, self->places[i].to))
+        if (cell_startable(self, i))
             return true;
     return false;
+}
+
+// The whole mesh once before any cell a second time: the pass is that of the cell that is furthest
+// behind, of those that can start. A pass begins when all results of the one before are committed,
+// so that no cell comes late into it.
+static bool pass_choose(struct run *self)
+{
+    uint32_t before = self->pass, least = UINT32_MAX;
+    for (uint32_t i = 0; i < self->cell_count; i++) {
+        self->pass = self->cells[i].passes;
+        if (self->pass < least && cell_startable(self, i))
+            least = self->pass;
+    }
+    self->pass = before;
+    if (least == UINT32_MAX || (least > before && self->uncommitted > 0))
+        return false;
+    self->pass = least;
+    return true;
 }
 
 // The first phase with something to start becomes the active one.
 static void phase_choose(struct run *self)
 {
     run_phase_leave(self);
-    for (uint32_t p = 0; p < self->options.phase_count; p++) {
+    for (uint32_t p = 0; p < self->options.phase_count && self->alone == NO_CELL; p++)
         judge_cells(self, p);
+    if (self->options.passes > 1 && self->alone == NO_CELL && !pass_choose(self))
+        return;
+    for (uint32_t p = 0; p < self->options.phase_count; p++) {
         if (self->waiting[p] == 0 || !phase_startable(self, p))
             continue;
         self->phase = p;
@@ -419,7 +448,8 @@ bool run_turn(struct run *self, unsigned *starts_left)
             run_phase_leave(self);
     }
     if (self->committed == self->cell_count && !in_flight(self)) {
-        run_end(self);
+        if (!again_next(self))
+            run_end(self);
         return true;
     }
     if (self->phase == NO_PHASE || *starts_left == 0)
@@ -428,7 +458,7 @@ bool run_turn(struct run *self, unsigned *starts_left)
         return true;
     if (concurrent_light(self))
         return turn_light(self);
-    if (concurrent_bandwidth(self))
+    if (concurrent_bandwidth(self) || self->alone != NO_CELL)
         return turn_exclusive(self, starts_left);
     dispatch(self, starts_left);
     return true;

@@ -41,6 +41,7 @@ struct run *run_new(director_t *director, const Mp__RunInfo *info,
     self->tests = zlistx_new();
     self->batches = zlistx_new();
     self->dirty = true;
+    again_prepare(self);
     return self;
 }
 
@@ -78,6 +79,8 @@ void run_restore(struct run *self, const bool *done)
         if (!done[i])
             continue;
         self->cells[i].step = CELL_COMMITTED;
+        self->cells[i].passes = (uint8_t)self->options.passes;
+        self->results[self->places[i].phase] += self->options.passes;
         self->waiting[self->places[i].phase]--;
         self->committed++;
     }
@@ -132,6 +135,7 @@ void run_destroy(struct run **self_p)
     }
     for (uint32_t p = 0; p < PLANNER_PHASES_MAX; p++)
         bound_destroy(&self->bounds[p]);
+    again_release(self);
     zlistx_destroy(&self->tests);
     zlistx_destroy(&self->batches);
     events_release(&self->events);
@@ -229,6 +233,7 @@ void run_cell_final(struct run *self, Mp__Cell *cell, struct receipt *first, str
     struct cell_state *state = &self->cells[index];
     struct final_cell *final = zmalloc(sizeof *final);
     assert(state->step == CELL_WAITS || state->step == CELL_RUNS);
+    cell = again_absorb(self, cell);
     *final = (struct final_cell){.cell = cell, .receipts = {first, second}};
     for (int r = 0; r < 2; r++)
         if (final->receipts[r])
@@ -293,15 +298,22 @@ void run_saved(struct run *self, uint32_t index, int error)
                 timers_after(self->director->timers, SAVE_AGAIN_NS, save_again, self);
         return;
     }
-    state->step = CELL_COMMITTED;
-    self->committed++;
+    bool told = state->again & AGAIN_NOW;
+    bool waits = again_committed(self, final->cell);
+    state->step = waits ? CELL_WAITS : CELL_COMMITTED;
+    self->waiting[self->places[index].phase] += waits;
+    self->committed += !waits;
     self->uncommitted--;
-    count_state(self, final->cell->state);
     for (int r = 0; r < 2; r++)
         receipt_settle(self->director, &final->receipts[r]);
-    events_result(self, &final->cell);
+    if (!waits && !told)
+        count_state(self, final->cell->state);
+    if (!waits)
+        events_result(self, &final->cell);
     final_free(self, index);
     self->dirty = true;
+    if (waits && self->cancelled)
+        run_cell_end(self, index, MP__CELL_STATE__CELL_CANCELLED, "the run was cancelled");
 }
 
 // ---------------------------------------------------------------------------------------- the end
@@ -331,7 +343,7 @@ static double run_elapsed_s(const struct run *self)
 
 static double run_bound_s(const struct run *self)
 {
-    double bound_s = self->light_least_s;
+    double bound_s = self->light_least_s + self->alone_s;
     for (uint32_t p = 0; p < PLANNER_PHASES_MAX; p++)
         if (self->bounds[p])
             bound_s += bound_seconds(self->bounds[p]);
@@ -342,6 +354,7 @@ void run_end(struct run *self)
 {
     Mp__RunInfo *info = self->info;
     run_phase_leave(self);
+    again_summarize(self);
     run_refresh(self);
     info->state = self->cancelled ? MP__RUN_STATE__CANCELLED : MP__RUN_STATE__FINISHED;
     info->has_finished_wall_ns = info->has_elapsed_s = true;
@@ -367,7 +380,7 @@ void run_refresh(struct run *self)
     if (self->ended)
         return;
     Mp__RunInfo *info = self->info;
-    uint32_t waiting = 0;
+    uint32_t results = 0, most = self->cell_count * self->options.passes;
     double eta_s = 0;
     info->running = (uint32_t)zlistx_size(self->tests);
     for (struct batch *b = zlistx_first(self->batches); b; b = zlistx_next(self->batches))
@@ -376,13 +389,16 @@ void run_refresh(struct run *self)
     info->elapsed_s = run_elapsed_s(self);
     for (uint32_t p = 0; p < PLANNER_PHASES_MAX; p++) {
         uint32_t cells = self->phase_first[p + 1] - self->phase_first[p];
-        waiting += self->waiting[p];
+        results += self->results[p];
         if (cells)
-            eta_s += self->expected_s[p] * self->waiting[p] / cells;
+            eta_s += self->expected_s[p] *
+                     ((double)cells * self->options.passes - self->results[p]) / cells;
     }
-    if (self->resumed && self->committed > 0)
-        eta_s = info->elapsed_s * waiting / self->committed;
-    info->has_eta_s = eta_s > 0 || waiting == 0;
+    if (self->resumed && results > 0)
+        eta_s = info->elapsed_s * (most - results) / results;
+    info->has_results = true;
+    info->results = results;
+    info->has_eta_s = eta_s > 0 || results == most;
     info->eta_s = eta_s;
 }
 

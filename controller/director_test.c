@@ -42,7 +42,10 @@ static void test_release_hosts(struct test *self)
     self->released = true;
     double occupied_s =
         (double)(clock_mono(run->director->clock) - self->reserved_mono_ns) / NS_PER_S;
-    bound_add(run->bounds[run->phase], self->from, self->to, occupied_s, self->back != NO_CELL);
+    if (run->alone != NO_CELL)
+        run->alone_s += occupied_s;
+    else
+        bound_add(run->bounds[run->phase], self->from, self->to, occupied_s, self->back != NO_CELL);
     scheduler_release(run->scheduler, self->from, self->to);
     run_hold(run, self->reserved_mono_ns);
     run_host_busy(run, self->from, false);

@@ -4,6 +4,7 @@
 
 #include "bound.h"
 #include "ledger.h"
+#include "passes.h"
 #include "selector.h"
 #include "units.h"
 
@@ -88,8 +89,11 @@ int planner_options(
         return rc;
     options->seed = request->has_seed ? request->seed : 1;
     options->retries = request->has_retries ? request->retries : 1;
+    options->passes = request->has_passes ? request->passes : 1;
     options->machines_ignore = (request->has_machines_ignore && request->machines_ignore) ||
                                (request->has_mode && request->mode == MP__MODE__CONCURRENT);
+    if (options->passes < 1 || options->passes > TESTSPEC_PASSES_MAX)
+        return refuse(refusal, INVALID, "a run has 1 to %d passes", TESTSPEC_PASSES_MAX);
     if (options->retries > RETRIES_MAX)
         return refuse(refusal, INVALID, "at most %d retries are possible", RETRIES_MAX);
     return 0;
@@ -704,6 +708,31 @@ static void forecast_phase(
     free(load.probed);
 }
 
+bool planner_rechecks(const struct phase *phase)
+{
+    return !phase->light && phase->mode != MP__MODE__ISOLATED;
+}
+
+static void forecast_rechecks(const struct plan *plan, struct forecast *forecast)
+{
+    for (size_t p = 0; p < plan->options.phase_count; p++) {
+        const struct phase *phase = &plan->options.phases[p];
+        uint32_t cells = 0;
+        for (size_t i = 0; i < plan->place_count; i++)
+            cells += plan->places[i].phase == p;
+        if (!planner_rechecks(phase) || cells == 0)
+            continue;
+        uint32_t count = recheck_drawn(cells) + recheck_worst(cells);
+        count = count < cells ? count : cells;
+        forecast->rechecks += count;
+        forecast->recheck_s += count * planner_test_expected_s(&phase->spec);
+        for (uint32_t i = 0; i < count; i++)
+            forecast_volume(phase, forecast);
+    }
+    forecast->expected_s += forecast->recheck_s;
+    forecast->expected_p95_s += forecast->recheck_s;
+}
+
 void planner_forecast(const struct plan *plan, struct forecast *forecast)
 {
     double worst_bound_s = 0;
@@ -711,4 +740,11 @@ void planner_forecast(const struct plan *plan, struct forecast *forecast)
     snprintf(forecast->bound_by, sizeof forecast->bound_by, "the time of the light probes");
     for (size_t p = 0; p < plan->options.phase_count; p++)
         forecast_phase(plan, p, forecast, &worst_bound_s);
+    uint32_t passes = plan->options.passes;
+    forecast->tests *= passes;
+    forecast->bytes_max *= passes;
+    forecast->expected_s *= passes;
+    forecast->expected_p95_s *= passes;
+    forecast->lower_bound_s *= passes;
+    forecast_rechecks(plan, forecast);
 }

@@ -44,6 +44,7 @@ struct plan_options {
     bool machines_ignore; // asked for, or implied by mode concurrent
     uint64_t seed;
     uint32_t retries;
+    uint32_t passes; // at least 1
 };
 
 struct plan {
@@ -137,11 +138,18 @@ double planner_probes_spread_s(const struct testspec *spec, size_t probes);
 double planner_test_least_s(const struct testspec *spec);
 double planner_test_expected_s(const struct testspec *spec);
 
+// Are some cells of this phase measured again alone afterwards? Where tests may disturb each other.
+bool planner_rechecks(const struct phase *phase);
+
+// Of all passes; bytes and expected times include what is measured again alone, the number of tests
+// and the bound do not.
 struct forecast {
     uint64_t tests, bytes_max;
     bool unbounded_bytes;
     double expected_s, expected_p95_s, lower_bound_s;
-    double phase_expected_s[PLANNER_PHASES_MAX];
+    double phase_expected_s[PLANNER_PHASES_MAX]; // of one pass
+    double recheck_s;
+    uint32_t rechecks; // cells
     char bound_by[200];
 };
 void planner_forecast(const struct plan *plan, struct forecast *forecast);

@@ -67,6 +67,9 @@ int store_load_unfinished(store_t *self, void (*each)(void *ctx, const Mp__RunIn
     Mp__RunAgent *const *agents, const uint32_t *agent_ids, const struct cell_place *places,
     const bool *done), void *ctx);
 
+// Every cell that such a run has committed, by rising index; may be called from `each` of the above.
+int store_load_cells(store_t *self, const char *run, void (*each)(void *ctx, const Mp__Cell *), void *ctx);
+
 // --------------------------------------------------- asynchronous, after store_start
 
 void store_start(store_t *self);
@@ -86,7 +89,8 @@ void store_audit(store_t *self, const Mp__AuditEntry *entry);
 void store_put_new_run(store_t *self, const Mp__RunInfo *info, Mp__RunAgent *const *agents,
     const uint32_t *agent_ids, const struct cell_place *places, store_done *done, void *ctx);
 void store_put_run(store_t *self, const Mp__RunInfo *info);
-// Cells queue up and are committed together (at most 20 ms or 500 cells later). A cell of a run whose
+// A second copy of a final cell changes nothing, unless it was measured again alone since. With
+// --passes a cell comes after each of them, PENDING until its last one. Cells queue up and are committed together (at most 20 ms or 500 cells later). A cell of a run whose
 // own commit failed (so that its start was refused) is dropped without an error. store_put_run and
 // store_audit tell nobody: on trouble they are kept and written once the store works again.
 typedef void store_cell_done(void *ctx, const char *run, uint32_t cell_index, int error);

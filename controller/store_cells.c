@@ -24,12 +24,12 @@ static int cell_put(struct db *db, struct job *job)
     uint8_t *bytes = zmalloc(size + 1);
     mp__cell__pack(cell, bytes);
     bool rtt = cell->rtt && cell->rtt->has_p50;
-    int rc = db_run(db, SQL_CELL_PUT, "iiiiiiitioooob",
+    int rc = db_run(db, SQL_CELL_PUT, "iiiiiiitioooobi",
         (number << STORE_RUN_SHIFT) + (int64_t)cell->index, number, (int64_t)cell->index,
         (int64_t)cell->kind, (int64_t)cell->from, (int64_t)cell->to, (int64_t)cell->state,
         cell->reason, cell->started_wall_ns, cell->has_bandwidth_bps, cell->bandwidth_bps,
         cell->has_loss_ratio, cell->loss_ratio, cell->has_jitter_s, cell->jitter_s, (int)rtt,
-        rtt ? cell->rtt->p50 : 0.0, bytes, size);
+        rtt ? cell->rtt->p50 : 0.0, bytes, size, (int64_t)(cell->recheck != NULL));
     free(bytes);
     return rc;
 }
@@ -61,6 +61,25 @@ void store_put_cell(
 }
 
 // ------------------------------------------------------------------------------------- reading
+
+int store_load_cells(
+    store_t *self, const char *run, void (*each)(void *ctx, const Mp__Cell *cell), void *ctx)
+{
+    int64_t first = stored_run_number(run) << STORE_RUN_SHIFT;
+    sqlite3_stmt *row =
+        db_bind(&self->db, SQL_CELL_PAGE, "ii", first, first + (INT64_C(1) << STORE_RUN_SHIFT));
+    int rc;
+    while ((rc = db_step(&self->db, row)) > 0) {
+        size_t size;
+        const void *blob = db_blob(row, 1, &size);
+        Mp__Cell *cell = wire_cell_unpack(blob, size);
+        if (!cell)
+            continue; // it is shown as one that cannot be read
+        each(ctx, cell);
+        mp__cell__free_unpacked(cell, NULL);
+    }
+    return rc;
+}
 
 struct cells_get {
     struct job job;

@@ -493,7 +493,8 @@ static int done_read(struct db *db, const struct stored_run *run, bool *done)
     info->done = info->ok = 0;
     while ((rc = db_step(db, row)) > 0) {
         int64_t index = sqlite3_column_int64(row, 0);
-        if (index < 0 || index >= (int64_t)run->cells)
+        if (index < 0 || index >= (int64_t)run->cells ||
+            sqlite3_column_int64(row, 1) == MP__CELL_STATE__PENDING)
             continue;
         done[index] = true;
         info->done++;

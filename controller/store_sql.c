@@ -104,10 +104,14 @@ static const char *const statements[SQL_STATEMENTS] = {
                        " ORDER BY idx",
     [SQL_RUN_PLACES] = "SELECT chunk, places FROM run_places WHERE run = ? AND chunk >= ?"
                        " ORDER BY chunk",
-    // A late second copy of a final cell changes nothing; a cell of a run that is not stored (its
+    // A late second copy of a final cell changes nothing, but what comes after one of its passes
+    // (state 1) or of its being measured again (?15) does; a cell of a run that is not stored (its
     // start was refused) belongs nowhere.
-    [SQL_CELL_PUT] = "INSERT OR IGNORE INTO cell SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
-                     " ?11, ?12, ?13, ?14 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2)",
+    [SQL_CELL_PUT] = "INSERT INTO cell SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
+                     " ?11, ?12, ?13, ?14 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2)"
+                     " ON CONFLICT (id) DO UPDATE SET state = ?7, reason = ?8,"
+                     " started_wall_ns = ?9, bandwidth_bps = ?10, loss_ratio = ?11, jitter_s = ?12,"
+                     " rtt_p50_s = ?13, record = ?14 WHERE state = 1 OR ?15",
     [SQL_CELL_PAGE] = "SELECT idx, record FROM cell WHERE id >= ? AND id < ? ORDER BY id",
     [SQL_CELL_STATES] = "SELECT idx, state FROM cell WHERE id >= ? AND id < ? ORDER BY id",
 };

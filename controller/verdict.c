@@ -289,10 +289,12 @@ static struct finding judge_udp(const struct testspec *spec, const struct facts 
     char words[80];
     double asked = facts->capped_bps ? (double)facts->capped_bps : facts->asked_bps;
     bool short_of = asked > 0 && send->has_offered_bps && send->offered_bps < REACHED * asked;
+    // What was not offered against what was offered and did not arrive: the larger gap is judged.
+    bool mostly_offered =
+        short_of && asked - send->offered_bps < send->offered_bps - facts->goodput_bps;
     if (found_bitrate(facts, &finding) || found_quota(facts, &finding))
         return finding;
-    // Nothing of what was asked for is missing but what the sender did not offer: judge it first.
-    if (short_of && late(&facts->tx)) {
+    if (short_of && !mostly_offered && late(&facts->tx)) {
         find(&finding, "sender_cpu", "%.0f %% of the rate offered, sender's %s",
             100 * send->offered_bps / asked, words_of(&facts->tx, words));
         return finding;

@@ -68,13 +68,15 @@ static const struct {
     {NULL, "hops", TESTSPEC_HOPS_MAX},
     {NULL, "half_open", 64},
     {NULL, "source_ports", TESTSPEC_ATTEMPTS_MAX},
+    {NULL, "passes", TESTSPEC_PASSES_MAX},
+    {NULL, "rechecks", TEST_KIND_MAX},
 };
 
 // Signed numbers that may be negative: differences and correlations.
 static bool may_be_negative(const char *field)
 {
-    static const char *const names[] = {
-        "clock_offset_s", "margin", "autocorrelation", "rtt_added_p50_s", "rtt_added_p99_s"};
+    static const char *const names[] = {"clock_offset_s", "margin", "autocorrelation",
+        "rtt_added_p50_s", "rtt_added_p99_s", "bias", "bias_loss", "bias_worst"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(field, names[i]) == 0)
             return true;
@@ -351,6 +353,8 @@ static bool check_run_request(const ProtobufCMessage *message, char *text)
         for (size_t j = 0; j < i; j++)
             if (request->tests[i]->kind == request->tests[j]->kind)
                 return say(text, "a run that names a test twice");
+    if (request->has_passes && (request->passes < 1 || request->passes > TESTSPEC_PASSES_MAX))
+        return say(text, "no pass or too many of them");
     return !request->has_retries || request->retries <= 100 || say(text, "too many retries");
 }
 

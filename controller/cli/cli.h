@@ -68,7 +68,7 @@ struct flags {
     bool seed_given, machines_ignore, plan, detach, allow_incomplete, pair, expires_given;
     Mp__Mode mode;
     bool mode_given;
-    unsigned retries;
+    unsigned passes, retries;
     unsigned worst;
     int64_t expires_ns;
     unsigned uses;

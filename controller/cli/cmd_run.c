@@ -112,6 +112,8 @@ static void fill_request(struct cli *cli, struct request *request)
     message->machines_ignore = flags->machines_ignore;
     message->has_retries = true;
     message->retries = flags->retries;
+    message->has_passes = flags->passes > 1;
+    message->passes = flags->passes;
     message->name = (char *)flags->name;
     message->command = cli->command_line;
     message->has_plan_only = flags->plan;

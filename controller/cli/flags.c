@@ -220,6 +220,8 @@ SET(mode, FLAG_OTHER, mode(flags, word, error))
 SET(shared, FLAG_OTHER, shared(flags, word, error))
 SET(machines, FLAG_OTHER, machines(flags, word, error))
 SET(retries, FLAG_OTHER, count(word, 0, 100, "a number from 0 to 100", &flags->retries, error))
+SET(passes, FLAG_OTHER,
+    count(word, 1, TESTSPEC_PASSES_MAX, "a number of passes from 1 to 100", &flags->passes, error))
 SET(name, FLAG_OTHER, text(&flags->name, word))
 SET(plan, FLAG_OTHER, yes(&flags->plan))
 SET(detach, FLAG_OTHER, yes(&flags->detach))
@@ -291,6 +293,8 @@ static const struct option_spec specs[] = {
         SCOPE_RUN, false},
     {"machines", 0, "ignore", "agents of one machine count as separate hosts", set_machines,
         SCOPE_RUN, false},
+    {"passes", 0, "K", "the whole mesh K times; medians, and the spread", set_passes, SCOPE_RUN,
+        false},
     {"retries", 0, "1", "of a failed test", set_retries, SCOPE_RUN, false},
     {"name", 0, "TEXT", "kept with the run", set_name, SCOPE_RUN, false},
     {"plan", 0, NULL, "print pairs, bytes and time, and start nothing", set_plan, SCOPE_RUN, false},
@@ -324,6 +328,7 @@ void flags_init(struct flags *flags)
     *flags = (struct flags){.format = "table",
         .color = "auto",
         .retries = 1,
+        .passes = 1,
         .uses = 1,
         .connect_timeout_ns = 5 * INT64_C(1000000000),
         .expires_ns = HOUR};

@@ -102,8 +102,12 @@ void report_event(FILE *stream, const Mp__Event *event, Mp__RunAgent *const *age
     }
     if (!cell || (event->kind == MP__EVENT__KIND__INTERVAL && !event->interval))
         return;
-    bool result = event->kind == MP__EVENT__KIND__RESULT;
-    event_open(stream, result ? "result" : "interval", event->wall_ns);
+    bool result = event->kind != MP__EVENT__KIND__INTERVAL;
+    event_open(stream,
+        !result                                   ? "interval"
+        : event->kind == MP__EVENT__KIND__RECHECK ? "recheck"
+                                                  : "result",
+        event->wall_ns);
     fputc(',', stream);
     cell_names(stream, name_of(agents, count, cell->from), name_of(agents, count, cell->to), cell);
     if (result) {

@@ -49,6 +49,14 @@ static struct value get_state(const struct field *self, const Mp__Cell *cell)
     return (struct value){.type = VALUE_TEXT, .text = report_state_word(cell->state)};
 }
 
+static struct value get_recheck_state(const struct field *self, const Mp__Cell *cell)
+{
+    (void)self;
+    if (!cell->recheck)
+        return (struct value){.type = VALUE_ABSENT};
+    return (struct value){.type = VALUE_TEXT, .text = report_state_word(cell->recheck->state)};
+}
+
 static struct value get_attempts(const struct field *self, const Mp__Cell *cell)
 {
     (void)self;
@@ -206,6 +214,23 @@ static const struct field fields[] = {
     PART_FIXED("bucket.bytes", bucket, Mp__Bucket, bytes, VALUE_WHOLE),
     WHOLE("valid_for.bytes", valid_bytes),
     REAL("valid_for.duration_s", valid_s),
+    SMALL("pass", pass),
+    PART("spread.bandwidth", spread, Mp__Spread, bandwidth, VALUE_REAL),
+    PART("spread.jitter", spread, Mp__Spread, jitter, VALUE_REAL),
+    PART("spread.rtt_p50", spread, Mp__Spread, rtt_p50, VALUE_REAL),
+    PART("spread.loss", spread, Mp__Spread, loss, VALUE_REAL),
+    {"recheck.state", false, get_recheck_state, NO_PARENT, NO_PARENT, 0, VALUE_TEXT},
+    PART_TEXT("recheck.reason", recheck, Mp__Pass, reason),
+    PART("recheck.started", recheck, Mp__Pass, started_wall_ns, VALUE_TIME),
+    PART("recheck.sampled", recheck, Mp__Pass, sampled, VALUE_BOOL),
+    PART("recheck.bandwidth_bps", recheck, Mp__Pass, bandwidth_bps, VALUE_REAL),
+    PART("recheck.bias", recheck, Mp__Pass, bias, VALUE_REAL),
+    PART("recheck.jitter_s", recheck, Mp__Pass, jitter_s, VALUE_REAL),
+    PART("recheck.loss_ratio", recheck, Mp__Pass, loss_ratio, VALUE_REAL),
+    PART("recheck.bias_loss", recheck, Mp__Pass, bias_loss, VALUE_REAL),
+    PART("recheck.retransmits", recheck, Mp__Pass, retransmits, VALUE_WHOLE),
+    PART("recheck.duration_s", recheck, Mp__Pass, duration_s, VALUE_REAL),
+    PART_TEXT("recheck.limiter", recheck, Mp__Pass, limiter),
     RECORD("host_sender", record_sender),
     RECORD("host_receiver", record_receiver),
     TEXT("observed", observed, false),

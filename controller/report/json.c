@@ -205,6 +205,7 @@ void report_json_fields(FILE *stream, const Mp__Cell *cell)
     }
     if (open)
         fputc('}', stream);
+    report_json_passes(stream, cell);
     if (cell->n_intervals > 0)
         intervals_list(stream, cell);
     if (cell->n_hops > 0)
@@ -328,6 +329,7 @@ static void run_options(FILE *stream, const Mp__RunRequest *request)
     member_list(stream, "shared", request->shared, request->n_shared);
     member_true(stream, "machines_ignore", request->has_machines_ignore, request->machines_ignore);
     member_whole(stream, "retries", 1, request->has_retries ? request->retries : 1);
+    member_whole(stream, "passes", request->has_passes, request->passes);
     member_text(stream, "name", request->name);
     member_text(stream, "command", request->command);
     fputc('}', stream);
@@ -390,6 +392,7 @@ void report_json_run(FILE *stream, const Mp__RunInfo *info)
         "\"running\":%u}",
         info->agents, info->cells, info->done, info->ok, info->failed, info->running);
     run_costs(stream, info);
+    report_json_rechecks(stream, info);
     member_list(stream, "notes", info->notes, info->n_notes);
     fputc('}', stream);
 }

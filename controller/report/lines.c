@@ -18,11 +18,19 @@ static size_t name_width(const struct report *self)
 
 // ---------------------------------------------------------------------------------------- wide
 
+static bool several_passes(const struct report *self)
+{
+    return self->info->request->has_passes && self->info->request->passes > 1;
+}
+
 static void wide_begin(struct report *self)
 {
     int width = (int)name_width(self);
-    fprintf(self->stream, "%-*s  %-*s  %-7s  %-11s  %12s  %9s  %9s  %9s  %7s  %-14s  %s\n", width,
-        "FROM", width, "TO", "TEST", "STATE", "BANDWIDTH", "JITTER", "LOSS", "RTT", "RETRANS",
+    fprintf(self->stream, "%-*s  %-*s  %-7s  %-11s  %12s", width, "FROM", width, "TO", "TEST",
+        "STATE", "BANDWIDTH");
+    if (several_passes(self))
+        fprintf(self->stream, "  %7s", "SPREAD");
+    fprintf(self->stream, "  %9s  %9s  %9s  %7s  %-14s  %s\n", "JITTER", "LOSS", "RTT", "RETRANS",
         "LIMITER", "REASON");
 }
 
@@ -41,6 +49,10 @@ static void wide_cell(struct report *self, const Mp__Cell *cell)
         report_agent_name(self, cell->to), report_kind_word(cell->kind),
         report_state_word(cell->state));
     wide_number(out, 12, cell->has_bandwidth_bps, units_format_rate(cell->bandwidth_bps, text));
+    if (several_passes(self)) {
+        bool spread = cell->spread && cell->spread->has_bandwidth;
+        wide_number(out, 7, spread, units_format_ratio(spread ? cell->spread->bandwidth : 0, text));
+    }
     wide_number(out, 9, cell->has_jitter_s, units_format_seconds(cell->jitter_s, text));
     wide_number(out, 9, cell->has_loss_ratio, units_format_ratio(cell->loss_ratio, text));
     wide_number(out, 9, rtt, units_format_seconds(rtt ? cell->rtt->p50 : 0, text));
@@ -75,7 +87,7 @@ static void pair_real(FILE *out, const char *path, double value)
         units_format_rate(value, text);
     else if (ends_with(base, "_s"))
         units_format_seconds(value, text);
-    else if (ends_with(base, "_ratio"))
+    else if (ends_with(base, "_ratio") || strcmp(base, "spread") == 0)
         units_format_ratio(value, text);
     else
         report_three_digits(value, text);
@@ -133,6 +145,7 @@ static void pair_cell(struct report *self, const Mp__Cell *cell)
         pair_value(out, fields[i].path, &value);
         fputc('\n', out);
     }
+    report_lines_passes(out, cell);
     if (cell->n_intervals == 0)
         return;
     fprintf(out, "  intervals:\n  %8s  %8s  %12s  %12s  %12s  %12s\n", "from, s", "to, s",

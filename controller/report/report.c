@@ -36,12 +36,14 @@ static const struct metric metrics[] = {
     {"pdv", "pdv_s.p99", "delay variation, 99th percentile", UNIT_SECONDS, true, 0, BIT(UDP)},
     {"retransmits", "retransmits", "retransmits", UNIT_COUNT, true, 0, BIT(TCP) | BIT(SCTP)},
     {"reordered", "packets.reordered", "reordered packets", UNIT_COUNT, true, 0, BIT(UDP)},
+    {"spread", "spread.bandwidth", "spread of the bandwidth between passes", UNIT_RATIO, true, 0,
+        BANDWIDTH},
     {"cpu_sender", "cpu.sender", "cores used by the sender", UNIT_COUNT, true, 0, BANDWIDTH},
     {"cpu_receiver", "cpu.receiver", "cores used by the receiver", UNIT_COUNT, true, 0, BANDWIDTH},
 };
 
 static const char *const metric_names[] = {"bandwidth", "rtt", "jitter", "loss", "rtt_p99",
-    "rtt_loaded", "pdv", "retransmits", "reordered", "cpu_sender", "cpu_receiver"};
+    "rtt_loaded", "pdv", "retransmits", "reordered", "spread", "cpu_sender", "cpu_receiver"};
 _Static_assert(COUNT(metric_names) == COUNT(metrics), "each metric has a name");
 
 const struct metric *report_metric_table(size_t *count)

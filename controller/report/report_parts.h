@@ -52,6 +52,12 @@ const char *report_agent_name(const struct report *self, uint32_t index);
 extern const struct writer report_writer_json, report_writer_jsonl, report_writer_csv,
     report_writer_wide, report_writer_pair, report_writer_table, report_writer_md;
 
+// passes.c: what several measurements of a cell read, `,"passes":[...]` or nothing; lines for people;
+// and what a run's cells read alone, `,"recheck":[...]` or nothing.
+void report_json_passes(FILE *stream, const Mp__Cell *cell);
+void report_json_rechecks(FILE *stream, const Mp__RunInfo *info);
+void report_lines_passes(FILE *stream, const Mp__Cell *cell);
+
 void report_plan_json(FILE *stream, const Mp__PlanAnswer *plan);
 // Text for a terminal: control characters become blanks. `md`: also escapes what Markdown reads.
 void report_plain(FILE *stream, const char *text, bool md);

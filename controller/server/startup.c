@@ -359,6 +359,17 @@ bool startup_open(struct server *self, const struct server_options *options, cha
     return true;
 }
 
+struct resumed_run {
+    struct server *server;
+    const char *id;
+};
+
+static void resume_cell(void *ctx, const Mp__Cell *cell)
+{
+    const struct resumed_run *run = ctx;
+    director_resume_cell(run->server->director, run->id, cell);
+}
+
 static void resume_run(void *ctx, const Mp__RunInfo *info, Mp__RunAgent *const *agents,
     const uint32_t *agent_ids, const struct cell_place *places, const bool *done)
 {
@@ -368,7 +379,10 @@ static void resume_run(void *ctx, const Mp__RunInfo *info, Mp__RunAgent *const *
         const struct agent *agent = registry_by_id(self->registry, agent_ids[i]);
         ids[i] = agent && strcmp(agent->name, agents[i]->name) == 0 ? agent_ids[i] : 0;
     }
+    struct resumed_run run = {self, info->id};
     int rc = director_resume(self->director, info, agents, ids, places, done);
+    if (rc == 0 && director_wants_cells(info))
+        rc = store_load_cells(self->store, info->id, resume_cell, &run);
     if (rc == 0)
         log_info("run %s goes on: %u of %u cells are done", info->id, info->done, info->cells);
     else

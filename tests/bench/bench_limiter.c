@@ -63,7 +63,7 @@ struct scene {
         "link of 100mbit losing " percent, "network",                                              \
             "link tbf rate 100mbit burst 64k latency 20ms; rules 'numgen random mod 1000 < " per   \
             " drop'",                                                                              \
-            "clear_link; clear_rules", "tcp\nudp -b 50M", false                                    \
+            "clear_link; clear_rules", "tcp", false                                    \
     }
 #define DEEP(rate, limit)                                                                          \
     {                                                                                              \
@@ -109,6 +109,7 @@ static const struct scene scenes[] = {
     POLICED("11300 kbytes/second", "90mbit"),
     POLICED("62500 kbytes/second", "500mbit"),
     LOSING("0.3 %", "3"),
+    LOSING("2.7 %", "27"),
     LOSING("1 %", "10"),
     LOSING("5 %", "50"),
     DEEP("20mbit", "500kb"),
@@ -122,10 +123,10 @@ static const struct scene scenes[] = {
     BUFFER("4608"),
     BUFFER("9216"),
     BUFFER("18432"),
-    STARVED("sender", "s", "500", "sender_cpu"),
     STARVED("sender", "s", "1000", "sender_cpu"),
+    STARVED("sender", "s", "1500", "sender_cpu"),
     STARVED("sender", "s", "2000", "sender_cpu"),
-    STARVED("receiver", "r", "500", "receiver_cpu"),
+    STARVED("receiver", "r", "2000", "receiver_cpu"),
     STARVED("receiver", "r", "1000", "receiver_cpu"),
     STARVED("receiver", "r", "1500", "receiver_cpu"),
     HOGGED("sender", "s", "0", "4", "sender_cpu"),

@@ -50,7 +50,8 @@ static void fill_report(struct mesh *mesh, uint32_t agent, const Mp__Ticket *tic
     if (ticket->receives) {
         report->receive = receive;
         receive->has_bandwidth_bps = true;
-        receive->bandwidth_bps = 1e6;
+        receive->bandwidth_bps =
+            mesh->bps_count ? mesh->bps[mesh->bps_next++ % mesh->bps_count] : 1e6;
     }
 }
 
@@ -228,13 +229,21 @@ static void fake_save_cell(void *ctx, const char *run, const Mp__Cell *cell)
 {
     struct mesh *mesh = ctx;
     assert_true(mesh->saving_count < CELLS_MAX && cell->index < CELLS_MAX);
-    assert_true(cell->state == MP__CELL_STATE__OK || (cell->reason && *cell->reason));
+    assert_true(cell->state == MP__CELL_STATE__OK || cell->state == MP__CELL_STATE__PENDING ||
+                (cell->reason && *cell->reason));
+    if (mesh->kept[cell->index])
+        mp__cell__free_unpacked(mesh->kept[cell->index], NULL);
+    mesh->kept[cell->index] = (Mp__Cell *)wire_copy(&cell->base);
     mesh->saves++;
     mesh->states[cell->index] = cell->state;
     mesh->attempts[cell->index] = cell->attempts;
     free(mesh->reasons[cell->index]);
     mesh->reasons[cell->index] = cell->reason ? strdup(cell->reason) : NULL;
     strcpy(mesh->saving[mesh->saving_count].run, run);
+    mesh->saving[mesh->saving_count].counter = cell->state == MP__CELL_STATE__PENDING
+                                                   ? &mesh->partial[cell->index]
+                                               : cell->recheck ? &mesh->again[cell->index]
+                                                               : &mesh->commits[cell->index];
     mesh->saving[mesh->saving_count++].index = cell->index;
 }
 
@@ -244,7 +253,7 @@ static void commit(struct mesh *mesh)
     mesh->saving_count = 0;
     for (size_t i = 0; i < count; i++) {
         if (mesh->store_error == 0)
-            mesh->commits[mesh->saving[i].index]++;
+            (*mesh->saving[i].counter)++;
         director_saved(
             mesh->director, mesh->saving[i].run, mesh->saving[i].index, mesh->store_error);
     }
@@ -307,6 +316,9 @@ void mesh_free(struct mesh **mesh_p)
         mp__envelope__free_unpacked(mesh->happenings[i].answer, NULL);
     for (size_t i = 0; i < CELLS_MAX; i++)
         free(mesh->reasons[i]);
+    for (size_t i = 0; i < CELLS_MAX; i++)
+        if (mesh->kept[i])
+            mp__cell__free_unpacked(mesh->kept[i], NULL);
     if (mesh->info)
         mp__run_info__free_unpacked(mesh->info, NULL);
     free(mesh->places);
@@ -398,6 +410,8 @@ void mesh_start(struct mesh *mesh, const struct ask *ask, char run[DIRECTOR_RUN_
     request.n_from = request.n_to = ask->one_way;
     request.has_mode = ask->mode != 0;
     request.mode = ask->mode;
+    request.has_passes = ask->passes > 0;
+    request.passes = ask->passes;
     if (director_start(mesh->director, &request, "tester", run, &refusal) != 0)
         fail_msg("refused: %s", refusal.text);
 }

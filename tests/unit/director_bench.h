@@ -36,6 +36,8 @@ struct mesh {
     Mp__Outcome fail_as;
     bool fail_retry;
     bool receiver_first;
+    double bps[64]; // that the tests read, in turn; 0: 1e6
+    size_t bps_count, bps_next;
     bool dead[AGENTS_MAX + 1]; // sends no heartbeats any more
     bool dies[AGENTS_MAX + 1]; // will be dead after its next READY
     // the store
@@ -44,10 +46,12 @@ struct mesh {
     Mp__CellState states[CELLS_MAX];
     char *reasons[CELLS_MAX];
     uint32_t attempts[CELLS_MAX];
-    uint32_t commits[CELLS_MAX];
+    uint32_t commits[CELLS_MAX]; // of final cells, without what was measured again alone
+    uint32_t partial[CELLS_MAX], again[CELLS_MAX]; // commits of unfinished passes, and of the latter
+    Mp__Cell *kept[CELLS_MAX];                     // as last saved
     struct {
         char run[DIRECTOR_RUN_ID_SIZE];
-        uint32_t index;
+        uint32_t index, *counter;
     } saving[CELLS_MAX];
     size_t saving_count;
     char ended[DIRECTOR_RUN_ID_SIZE];
@@ -62,6 +66,7 @@ struct ask {
     size_t count;
     bool bidir, one_way; // one_way: h1 to h2
     Mp__Mode mode;
+    uint32_t passes;
 };
 
 struct mesh *mesh_new(uint32_t agents);

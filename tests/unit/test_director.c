@@ -398,9 +398,184 @@ static void a_concurrent_run_has_the_mesh_to_itself(void **state)
     mesh_start(mesh, &all, second);
     mesh_pass(mesh, 5900 * NS_PER_MS);
     assert_int_equal(director_info(mesh->director, second)->state, MP__RUN_STATE__QUEUED);
-    mesh_pass(mesh, 3 * NS_PER_S);
+    mesh_pass(mesh, 6 * NS_PER_S);
     assert_string_equal(mesh->ended, second);
-    assert_int_equal(mesh->starts, 24);
+    // And two again alone.
+    assert_int_equal(mesh->starts, 26);
+    mesh_free(&mesh);
+}
+
+static void the_whole_mesh_is_measured_as_often_as_passes_are_asked_for(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(4);
+    struct ask ask = {
+        .kinds = {MP__TEST_KIND__TCP, MP__TEST_KIND__LATENCY}, .count = 2, .passes = 3};
+    char run[DIRECTOR_RUN_ID_SIZE];
+    for (size_t i = 0; i < 36; i++)
+        mesh->bps[i] = i < 12 ? 3e6 : i < 24 ? 1e6 : 2e6;
+    mesh->bps_count = 36;
+    mesh_start(mesh, &ask, run);
+    mesh_pass(mesh, 60 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh->starts, 36);
+    assert_int_equal(mesh_count(mesh, MP__CELL_STATE__OK), 24);
+    assert_int_equal(mesh->info->ok, 24);
+    assert_int_equal(mesh->info->done, 24);
+    assert_int_equal(mesh->info->results, 72);
+    for (uint32_t i = 0; i < mesh->cells; i++) {
+        const Mp__Cell *cell = mesh->kept[i];
+        assert_int_equal(mesh->commits[i], 1);
+        assert_int_equal(mesh->partial[i], 2);
+        assert_int_equal(cell->n_passes, 3);
+        if (cell->kind != MP__TEST_KIND__TCP)
+            continue;
+        // No cell was measured a second time before all had been once.
+        assert_true(cell->passes[0]->bandwidth_bps == 3e6);
+        assert_true(cell->passes[2]->bandwidth_bps == 2e6);
+        assert_true(cell->bandwidth_bps == 2e6);
+        assert_true(cell->spread->bandwidth == 1);
+    }
+    mesh_assert_reports_done(mesh);
+    mesh_free(&mesh);
+}
+
+// What the controller's next life finds in its store.
+static void open_again(struct mesh *mesh, uint32_t agents)
+{
+    bool done[CELLS_MAX];
+    Mp__RunAgent *list[AGENTS_MAX], copies[AGENTS_MAX];
+    for (uint32_t i = 0; i < mesh->cells; i++)
+        done[i] = mesh->commits[i] > 0;
+    for (uint32_t i = 0; i < agents; i++) {
+        mp__run_agent__init(&copies[i]);
+        copies[i].name = registry_by_id(mesh->registry, mesh->ids[i])->name;
+        list[i] = &copies[i];
+    }
+    mesh->info->ok = mesh_count(mesh, MP__CELL_STATE__OK); // the store counts them again
+    director_destroy(&mesh->director);
+    mesh->saving_count = 0;
+    mesh_open_director(mesh);
+    assert_true(director_wants_cells(mesh->info));
+    assert_int_equal(
+        director_resume(mesh->director, mesh->info, list, mesh->ids, mesh->places, done), 0);
+    for (uint32_t i = 0; i < mesh->cells; i++)
+        if (mesh->commits[i] + mesh->partial[i] > 0)
+            director_resume_cell(mesh->director, mesh->info->id, mesh->kept[i]);
+    // As from dead sessions, new ones.
+    for (uint32_t i = 1; i <= agents; i++)
+        mesh_come_back(mesh, i, true);
+}
+
+static void a_killed_controllers_passes_that_are_over_are_not_measured_again(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(4);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    struct ask ask = {.kinds = {MP__TEST_KIND__UDP}, .count = 1, .passes = 2};
+    mesh_start(mesh, &ask, run);
+    // Six rounds of two tests make a pass; the second one is under way.
+    mesh_pass(mesh, 8700 * NS_PER_MS);
+    uint32_t over = 0;
+    for (uint32_t i = 0; i < mesh->cells; i++)
+        over += mesh->partial[i] + mesh->commits[i];
+    assert_true(over > 12 && over < 24);
+    uint32_t starts = mesh->starts;
+    open_again(mesh, 4);
+    mesh_pass(mesh, 60 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh->starts - starts, 24 - over);
+    for (uint32_t i = 0; i < mesh->cells; i++) {
+        assert_int_equal(mesh->commits[i], 1);
+        assert_int_equal(mesh->partial[i], 1);
+        assert_int_equal(mesh->kept[i]->n_passes, 2);
+    }
+    mesh_free(&mesh);
+}
+
+static void a_cancelled_run_keeps_the_passes_that_it_has(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(4);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    struct ask ask = {.kinds = {MP__TEST_KIND__UDP}, .count = 1, .passes = 3};
+    mesh_start(mesh, &ask, run);
+    mesh_pass(mesh, 8700 * NS_PER_MS);
+    assert_int_equal(director_cancel(mesh->director, run), 0);
+    mesh_pass(mesh, 10 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    for (uint32_t i = 0; i < mesh->cells; i++) {
+        assert_int_equal(mesh->commits[i], 1);
+        assert_int_equal(mesh->states[i], MP__CELL_STATE__CELL_CANCELLED);
+        assert_true(mesh->kept[i]->bandwidth_bps == 1e6);
+        assert_true(mesh->kept[i]->n_passes >= 2);
+    }
+    mesh_free(&mesh);
+}
+
+static uint32_t rechecked(const struct mesh *mesh, bool sampled)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < mesh->cells; i++)
+        count += mesh->kept[i]->recheck && mesh->kept[i]->recheck->sampled == sampled;
+    return count;
+}
+
+static void after_tests_beside_each_other_some_cells_are_measured_again_alone(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(10);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    struct ask ask = {.kinds = {MP__TEST_KIND__TCP}, .count = 1, .mode = MP__MODE__DUPLEX};
+    mesh_start(mesh, &ask, run);
+    // In the run all read 1 Mbit/s, alone 2.
+    while (mesh->starts < 90)
+        mesh_pass(mesh, 100 * NS_PER_MS);
+    mesh_pass(mesh, 900 * NS_PER_MS);
+    mesh->bps[0] = 2e6;
+    mesh->bps_count = 1;
+    mesh->most_in_test = 0;
+    mesh_pass(mesh, 60 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(rechecked(mesh, true), 2);
+    assert_int_equal(rechecked(mesh, false), 1);
+    assert_int_equal(mesh->starts, 93);
+    assert_int_equal(mesh->info->ok, 90);
+    assert_int_equal(mesh->info->n_rechecks, 1);
+    assert_true(mesh->info->rechecks[0]->bias == -0.5);
+    assert_true(mesh->info->rechecks[0]->bias_worst == -0.5);
+    assert_non_null(strstr(mesh->info->notes[mesh->info->n_notes - 1], "50.0 % less"));
+    for (uint32_t i = 0; i < mesh->cells; i++) {
+        assert_int_equal(mesh->commits[i], 1);
+        assert_true(mesh->kept[i]->bandwidth_bps == 1e6);
+    }
+    mesh_assert_reports_done(mesh);
+    mesh_free(&mesh);
+}
+
+static void what_is_measured_alone_goes_on_after_a_restart_and_loses_no_cell(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(4);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    struct ask ask = {.kinds = {MP__TEST_KIND__TCP}, .count = 1, .mode = MP__MODE__DUPLEX};
+    mesh_start(mesh, &ask, run);
+    while (mesh->starts < 13)
+        mesh_pass(mesh, 100 * NS_PER_MS);
+    open_again(mesh, 4);
+    mesh_pass(mesh, 300 * NS_PER_MS);
+    // A pair that is not there any more keeps what it read.
+    const struct cell_place *place = NULL;
+    for (uint32_t i = 0; i < mesh->cells; i++)
+        if (!mesh->kept[i]->recheck)
+            place = &mesh->places[i];
+    mesh_lose(mesh, place->from + 1);
+    mesh_pass(mesh, 120 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh_count(mesh, MP__CELL_STATE__OK), 12);
+    assert_int_equal(rechecked(mesh, true), 1);
+    assert_int_equal(rechecked(mesh, false), 1);
+    assert_int_equal(mesh->info->ok, 12);
     mesh_free(&mesh);
 }
 
@@ -483,6 +658,7 @@ static void chaos_ends(void **state)
         ask.count = 1 + draw(&random, 2);
         ask.bidir = ask.count == 1 && draw(&random, 2);
         ask.mode = (Mp__Mode)draw(&random, 4);
+        ask.passes = draw(&random, 4);
         mesh_start(mesh, &ask, run);
         for (int i = 0; i < 30; i++) {
             mesh_pass(mesh, draw(&random, 3000) * NS_PER_MS);
@@ -530,6 +706,11 @@ int main(void)
         cmocka_unit_test(a_killed_controllers_run_goes_on_without_measuring_twice),
         cmocka_unit_test(two_runs_share_hosts_in_order_of_their_start),
         cmocka_unit_test(a_concurrent_run_has_the_mesh_to_itself),
+        cmocka_unit_test(the_whole_mesh_is_measured_as_often_as_passes_are_asked_for),
+        cmocka_unit_test(a_killed_controllers_passes_that_are_over_are_not_measured_again),
+        cmocka_unit_test(a_cancelled_run_keeps_the_passes_that_it_has),
+        cmocka_unit_test(after_tests_beside_each_other_some_cells_are_measured_again_alone),
+        cmocka_unit_test(what_is_measured_alone_goes_on_after_a_restart_and_loses_no_cell),
         cmocka_unit_test(every_result_is_an_event_and_followers_may_come_late),
         cmocka_unit_test(chaos_ends),
     };

@@ -308,6 +308,43 @@ static void a_second_copy_of_a_cell_changes_nothing(void **state)
     assert_int_equal(scene->cell[0]->state, MP__CELL_STATE__FAILED);
 }
 
+static void put_pass(struct scene *scene, uint32_t passes, Mp__CellState state)
+{
+    Mp__Cell cell = MP__CELL__INIT;
+    Mp__Pass pass = MP__PASS__INIT, *list[2] = {&pass, &pass};
+    pass.number = 1;
+    pass.state = MP__CELL_STATE__OK;
+    cell.index = 2;
+    cell.kind = MP__TEST_KIND__UDP;
+    cell.from = 1;
+    cell.state = state;
+    cell.n_passes = passes;
+    cell.passes = list;
+    cell.recheck = passes > 2 ? &pass : NULL;
+    cell.n_passes = passes > 2 ? 2 : passes;
+    scene->waiting++;
+    store_put_cell(scene->store, "r-1", &cell, on_cell, scene);
+    until(scene, 0);
+}
+
+static void a_cell_grows_by_its_passes_and_by_what_it_reads_alone(void **state)
+{
+    struct scene *scene = *state;
+    store_start(scene->store);
+    stored_mesh(scene, "r-1", 3, MP__RUN_STATE__RUNNING);
+    put_pass(scene, 1, MP__CELL_STATE__PENDING);
+    get_cells(scene, "r-1", 2, 1);
+    assert_int_equal(scene->cell[0]->n_passes, 1);
+    put_pass(scene, 2, MP__CELL_STATE__OK);
+    put_pass(scene, 1, MP__CELL_STATE__PENDING); // late
+    get_cells(scene, "r-1", 2, 1);
+    assert_int_equal(scene->cell[0]->state, MP__CELL_STATE__OK);
+    assert_int_equal(scene->cell[0]->n_passes, 2);
+    put_pass(scene, 3, MP__CELL_STATE__OK);
+    get_cells(scene, "r-1", 2, 1);
+    assert_non_null(scene->cell[0]->recheck);
+}
+
 static void unknown_runs_are_not_found(void **state)
 {
     struct scene *scene = *state;
@@ -769,6 +806,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORE_TEST(a_run_and_its_cells_are_there_after_reopening),
         STORE_TEST(a_second_copy_of_a_cell_changes_nothing),
+        STORE_TEST(a_cell_grows_by_its_passes_and_by_what_it_reads_alone),
         STORE_TEST(unknown_runs_are_not_found),
         STORE_TEST(runs_are_listed_newest_first_in_pages),
         STORE_TEST(a_page_ends_before_it_is_too_large_and_the_next_goes_on),
