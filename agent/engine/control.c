@@ -5,7 +5,7 @@
 
 static const uint8_t magic[4] = {'M', 'P', 'D', '1'};
 
-// Where things stand: the head as in the handshake, eight numbers (big endian), the MAC at the end.
+// Where things stand: the head as in the handshake, nine numbers (big endian), the MAC at the end.
 enum {
     AT_TYPE = 4,
     AT_PHASE = 5,
@@ -15,8 +15,10 @@ enum {
     AT_SEQUENCE = 24,
     AT_NUMBERS = 32,
     AT_MAC = CONTROL_SIZE - TICKET_MAC_SIZE,
-    NUMBERS = 8,
+    NUMBERS = 9,
     FLAG_FINAL_SEEN = 1,
+    FLAG_FULL = 2,
+    FLAGS = FLAG_FINAL_SEEN | FLAG_FULL,
 };
 
 static void put_u64(uint8_t *out, uint64_t value)
@@ -39,14 +41,16 @@ void control_pack(const struct control *message, const struct ticket_keys *keys,
     memcpy(out, magic, sizeof magic);
     out[AT_TYPE] = (uint8_t)message->type;
     out[AT_PHASE] = (uint8_t)message->phase;
-    out[AT_FLAGS] = message->final_seen ? FLAG_FINAL_SEEN : 0;
+    out[AT_FLAGS] =
+        (uint8_t)((message->final_seen ? FLAG_FINAL_SEEN : 0) | (message->full ? FLAG_FULL : 0));
     out[AT_DIRECTION] = (uint8_t)direction;
     memcpy(out + AT_ID, keys->id, TICKET_ID_SIZE);
     uint32_t sequence = htobe32(message->sequence);
     memcpy(out + AT_SEQUENCE, &sequence, sizeof sequence);
     const uint64_t counts[NUMBERS] = {message->bytes, message->packets, message->first_sequence,
         message->end_sequence, message->lost_sender, message->drops_receiver,
-        (uint64_t)message->window_ns, message->missing};
+        (uint64_t)message->window_ns, message->missing,
+        message->path_mtu};
     const uint64_t path[NUMBERS] = {message->retransmits, message->falls,
         (uint64_t)message->sawtooth_ns, (uint64_t)message->rtt_ns};
     for (size_t i = 0; i < NUMBERS; i++)
@@ -60,7 +64,7 @@ static bool well_formed(const uint8_t *bytes, const struct ticket_keys *keys, un
         return false;
     if (bytes[AT_TYPE] < CONTROL_FEEDBACK || bytes[AT_TYPE] > CONTROL_PATH)
         return false;
-    return bytes[AT_PHASE] <= CONTROL_DONE && bytes[AT_FLAGS] <= FLAG_FINAL_SEEN &&
+    return bytes[AT_PHASE] <= CONTROL_DONE && (bytes[AT_FLAGS] & ~FLAGS) == 0 &&
            bytes[AT_DIRECTION] == direction && memcmp(bytes + AT_ID, keys->id, TICKET_ID_SIZE) == 0;
 }
 
@@ -74,6 +78,7 @@ static void read_counts(const uint8_t *numbers, struct control *message)
     message->drops_receiver = get_u64(numbers + 40);
     message->window_ns = (int64_t)get_u64(numbers + 48);
     message->missing = get_u64(numbers + 56);
+    message->path_mtu = get_u64(numbers + 64);
 }
 
 static bool read_path(const uint8_t *numbers, struct control *message)
@@ -103,6 +108,7 @@ bool control_unpack(const uint8_t *bytes, size_t size, const struct ticket_keys 
     *message = (struct control){.type = bytes[AT_TYPE],
         .phase = bytes[AT_PHASE],
         .final_seen = bytes[AT_FLAGS] & FLAG_FINAL_SEEN,
+        .full = bytes[AT_FLAGS] & FLAG_FULL,
         .sequence = be32toh(sequence)};
     if (message->type == CONTROL_PATH)
         return read_path(numbers, message);

@@ -42,6 +42,7 @@ struct control {
     enum control_type type;
     enum control_phase phase;
     bool final_seen;         // FEEDBACK: the sender's FINAL has arrived
+    bool full;               // FEEDBACK (udp, flood): wait until the receiver has read what it has
     uint32_t sequence;       // rises by one; an older one is ignored by the receiver of it
     uint64_t bytes;          // FEEDBACK: payload received in all; FINAL: payload sent in the window
     uint64_t packets;        // FEEDBACK: datagrams received in all; FINAL: sent in the window
@@ -51,6 +52,7 @@ struct control {
     uint64_t drops_receiver; // FEEDBACK: socket overflows so far
     int64_t window_ns;       // FINAL: time from the window's first to its end at the sender
     uint64_t missing;        // FEEDBACK (udp, after FINAL): numbers still absent
+    uint64_t path_mtu;       // FINAL (udp): as the sender knows it; 0: unknown
     // PATH: of all streams together, or of the worst of them; in the window
     uint64_t retransmits; // segments
     uint64_t falls;       // of a congestion window

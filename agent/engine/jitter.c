@@ -10,10 +10,16 @@
 // them up to this many, a uniform sample (Vitter's algorithm R) beyond.
 #define SAMPLES 65536
 
+struct last {
+    bool any;
+    uint64_t number;
+    int64_t sent_ns, arrived_ns;
+};
+
 struct jitter {
-    uint64_t arrivals;
-    uint64_t last_number;
-    int64_t last_sent_ns, last_arrived_ns;
+    unsigned stride;
+    uint64_t arrivals, differences;
+    struct last last[JITTER_STREAMS];
     int64_t first_delay_ns, least_ns, most_ns; // least and most relative to the first
     double delay_sum_ns;                       // relative to the first
     double sum_s, smooth_s;
@@ -22,11 +28,12 @@ struct jitter {
     int64_t samples[SAMPLES];
 };
 
-jitter_t *jitter_new(void)
+jitter_t *jitter_new(unsigned stride)
 {
     jitter_t *self = calloc(1, sizeof *self);
     if (!self)
         abort();
+    self->stride = stride;
     self->ipdv = histogram_new();
     self->random = UINT64_C(0x9e3779b97f4a7c15);
     return self;
@@ -63,30 +70,34 @@ static void keep_delay(jitter_t *self, int64_t delay_ns)
         self->samples[at] = relative;
 }
 
-void jitter_arrive(jitter_t *self, uint64_t number, int64_t sent_ns, int64_t arrived_ns)
+double jitter_arrive(jitter_t *self, unsigned stream, uint64_t first, unsigned count,
+    int64_t sent_ns, int64_t arrived_ns)
 {
+    struct last *last = &self->last[stream];
+    double d_s = NAN;
     keep_delay(self, arrived_ns - sent_ns);
-    if (self->arrivals++ > 0) {
-        int64_t difference = (arrived_ns - self->last_arrived_ns) - (sent_ns - self->last_sent_ns);
-        double d_s = fabs((double)difference) / 1e9;
+    self->arrivals++;
+    if (last->any) {
+        int64_t difference = (arrived_ns - last->arrived_ns) - (sent_ns - last->sent_ns);
+        d_s = fabs((double)difference) / 1e9;
         self->sum_s += d_s;
         self->smooth_s += (d_s - self->smooth_s) / 16;
-        if (number == self->last_number + 1)
+        self->differences++;
+        if (first == last->number + self->stride)
             histogram_record(self->ipdv, difference < 0 ? -difference : difference);
     }
-    self->last_number = number;
-    self->last_sent_ns = sent_ns;
-    self->last_arrived_ns = arrived_ns;
+    *last = (struct last){true, first + count - 1, sent_ns, arrived_ns};
+    return d_s;
 }
 
 double jitter_mean_s(const jitter_t *self)
 {
-    return self->arrivals > 1 ? self->sum_s / (double)(self->arrivals - 1) : NAN;
+    return self->differences ? self->sum_s / (double)self->differences : NAN;
 }
 
 double jitter_rfc3550_s(const jitter_t *self)
 {
-    return self->arrivals > 1 ? self->smooth_s : NAN;
+    return self->differences ? self->smooth_s : NAN;
 }
 
 static int by_value(const void *a, const void *b)

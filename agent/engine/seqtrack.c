@@ -15,6 +15,7 @@ struct seqtrack {
     uint64_t next; // one above the highest seen
     uint64_t distinct, duplicate, late, reordered, extent;
     uint64_t missing, bursts, longest, burst; // `burst`: length of the gap that ends at floor
+    uint64_t stream_next[SEQTRACK_STREAMS];   // the same of each stream
     uint64_t words[WORDS];
 };
 
@@ -85,29 +86,64 @@ static void settle(seqtrack_t *self, uint64_t floor)
         settle_gap(self, floor - self->floor);
 }
 
-enum seqtrack_arrival seqtrack_arrive(seqtrack_t *self, uint64_t number)
+static bool arrive_one(seqtrack_t *self, unsigned stream, uint64_t number)
 {
     if (number < self->floor) {
         self->late++;
-        return SEQTRACK_LATE;
+        return false;
     }
     if (number >= self->floor + WINDOW)
         settle(self, number - WINDOW + 1);
     if (test(self, number)) {
         self->duplicate++;
-        return SEQTRACK_DUPLICATE;
+        return false;
     }
-    uint64_t at = number & (WINDOW - 1);
+    uint64_t at = number & (WINDOW - 1), *next = &self->stream_next[stream];
     self->words[at / 64] |= UINT64_C(1) << (at % 64);
     self->distinct++;
-    if (number < self->next) {
+    if (number < *next) {
         self->reordered++;
-        if (self->next - 1 - number > self->extent)
-            self->extent = self->next - 1 - number;
+        if (*next - 1 - number > self->extent)
+            self->extent = *next - 1 - number;
     } else {
-        self->next = number + 1;
+        *next = number + 1;
     }
-    return SEQTRACK_NEW;
+    if (number >= self->next)
+        self->next = number + 1;
+    return true;
+}
+
+// Of numbers above all that were seen there is nothing to find out: whole words at a time.
+static void arrive_ahead(seqtrack_t *self, unsigned stream, uint64_t first, unsigned count)
+{
+    uint64_t end = first + count;
+    if (end > self->floor + WINDOW)
+        settle(self, end - WINDOW);
+    for (uint64_t number = first; number < end;) {
+        uint64_t at = number & (WINDOW - 1), bits = 64 - at % 64;
+        uint64_t ones = ~UINT64_C(0);
+        if (bits > end - number)
+            bits = end - number;
+        if (bits < 64)
+            ones = (UINT64_C(1) << bits) - 1;
+        self->words[at / 64] |= ones << (at % 64);
+        number += bits;
+    }
+    self->distinct += count;
+    self->next = self->stream_next[stream] = end;
+}
+
+unsigned seqtrack_arrive(seqtrack_t *self, unsigned stream, uint64_t first, unsigned count)
+{
+    assert(stream < SEQTRACK_STREAMS && count < WINDOW);
+    if (count > 1 && first >= self->next) {
+        arrive_ahead(self, stream, first, count);
+        return count;
+    }
+    unsigned fresh = 0;
+    for (unsigned i = 0; i < count; i++)
+        fresh += arrive_one(self, stream, first + i);
+    return fresh;
 }
 
 uint64_t seqtrack_distinct(const seqtrack_t *self)

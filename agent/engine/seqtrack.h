@@ -5,19 +5,21 @@
 // Exact over a sliding window of 2^21 numbers; an arrival that is older than that counts as late
 // (it is neither distinct nor duplicate). Single-threaded, no clock.
 //
-// Reordering after RFC 4737: a first copy whose number is below the next expected one is reordered;
-// its extent is the distance in numbers to the highest seen.
+// Reordering after RFC 4737: a first copy whose number is below the next expected one of its stream
+// is reordered; its extent is the distance in numbers to the highest seen on that stream. Streams
+// share the numbers, but one is not behind because the sockets of others were read first.
 
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct seqtrack seqtrack_t;
+#define SEQTRACK_STREAMS 128
 
-enum seqtrack_arrival { SEQTRACK_NEW, SEQTRACK_DUPLICATE, SEQTRACK_LATE };
+typedef struct seqtrack seqtrack_t;
 
 seqtrack_t *seqtrack_new(void);
 void seqtrack_destroy(seqtrack_t **self_p);
-enum seqtrack_arrival seqtrack_arrive(seqtrack_t *self, uint64_t number);
+// Numbers `first` to first + count - 1, in this order on one stream; how many of them are new.
+unsigned seqtrack_arrive(seqtrack_t *self, unsigned stream, uint64_t first, unsigned count);
 
 struct seqtrack_summary {
     uint64_t distinct, duplicate, late, reordered, reorder_extent;

@@ -2,18 +2,26 @@
 #define MESHPERF_UDP_PARTS_H
 
 // One end of one UDP test. P streams, each a connected socket; both directions of --bidir share
-// them. Two threads: this one reads all sockets (load, feedback, final counts) and keeps the test's
-// state; a sender thread, if this end sends, does nothing but pace load. They share `struct
-// udp_link`.
+// them. Two threads: the test's own reads all sockets (udp_read.c) and keeps the state of both
+// directions (udp_receive.c, udp_send.c); a second one, if this end sends, does nothing but send
+// load (udp_load.c). They share `struct udp_link`.
 //
 // Load datagram: type, stream, flags, zero (a byte each), tag 12, number 8, offset 8, filling. Big
 // endian. Numbers count the window's datagrams of the whole test from 0; those before the window
 // have UDP_FLAG_OMIT and count apart. Offset: sending time in ns since the window began.
+//
+// How load moves depends on what is asked (docs/measurement.md, "udp"):
+//   a stated bitrate   one datagram a packet, so that each has its own fate and its own arrival
+//   stamp max, or more than a core can send that way   segmentation offload (UDP_SEGMENT) at the
+//   sender,
+//                      receive offload (UDP_GRO) at the receiver, where the kernels have them
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "control.h"
 #include "cpu.h"
@@ -26,10 +34,21 @@
 #define UDP_LOAD 0x4c
 #define UDP_FLAG_OMIT 1
 #define UDP_STREAMS_MAX TESTSPEC_PARALLEL_MAX
+#define UDP_PAYLOAD_MAX 65507 // of a datagram over IPv4, and of a packet to be segmented
+
+// ------------------------------------------------------------------------------------- sending
+
+// How departures are timed.
+enum udp_pace {
+    UDP_SLEEP,  // one datagram a packet; the thread sleeps to the time that each is due
+    UDP_SPIN,   // the same, looking at the clock instead: closer than a thread wakes
+    UDP_QUANTA, // several at a time, segmented by the kernel or the card where that can be had
+};
 
 // What the reading thread tells the sending one.
 struct udp_link {
     atomic_bool hold, stop;
+    atomic_bool full; // the receiving sockets hold much that is not read yet: a flood waits
     atomic_uint_least64_t drops_receiver;
 };
 
@@ -41,20 +60,53 @@ struct udp_sender {
     struct udp_link link;
     pthread_t thread;
     bool running, joined;
-    atomic_bool finished;
     atomic_int tid;
-    int error; // errno that ended it
-    struct cpu_use use;
+    atomic_bool in_window, finished;
+    sem_t started, leave; // has its tid; may end, as its CPU time has been read
     // results, valid when finished
     uint64_t packets, lost_sender, bytes;
     int64_t window_ns, blocked_ns, omitted_ns;
     uint64_t rate_bps;
     unsigned length, path_mtu;
-    bool fragmented;
+    bool fragmented, flood;
+    enum udp_pace pace, pace_first; // at the end, and at first
+    unsigned segments;              // most datagrams a packet in quanta; 1: no UDP_SEGMENT
     // of the reading thread
     int64_t asked_ns, feedback_ns, hold_since_ns, held_ns, final_since_ns, next_final_ns;
     unsigned finals_said;
     bool final_seen;
+};
+
+// Would such a test be sent in quanta from the start? Both ends ask.
+bool udp_in_quanta(const struct testspec *spec);
+
+// udp_send.c: consent, final count, report. Of the test's thread.
+struct udp_test;
+void udp_sender_prepare(struct udp_sender *sender);
+void udp_sender_feedback(struct udp_test *test, const struct control *message, int64_t now);
+void udp_sender_tick(struct udp_test *test, int64_t now);
+void udp_sender_end(struct udp_test *test);
+void udp_sender_report(struct udp_test *test);
+void udp_sender_technique(const struct udp_sender *sender, char *text, size_t size);
+
+// udp_load.c: the sending thread's body.
+void *udp_load(void *sender);
+// Largest packet on the way that the kernel knows of; 0: unknown.
+unsigned udp_route_mtu(int fd);
+bool udp_is_six(int fd);
+
+// ----------------------------------------------------------------------------------- receiving
+
+// Load datagrams of one size with consecutive numbers that came in one packet.
+struct udp_run {
+    unsigned stream;
+    bool omit;
+    uint64_t number;
+    unsigned count;
+    size_t size;     // of each
+    uint64_t offset; // since the window began at the sender, of all of them
+    int64_t arrived_mono_ns;
+    bool kernel_stamp;
 };
 
 struct udp_slice {
@@ -70,19 +122,39 @@ struct udp_receiver {
     size_t slice_count;
     int64_t interval_ns;
     int64_t waiting_since_ns, first_feedback_ns, first_load_ns, last_load_ns, next_feedback_ns;
-    int64_t first_arrival_ns, last_arrival_ns, last_sent_ns, last_jitter_arrival_ns, final_ns,
-        last_offset_ns;
+    int64_t first_arrival_ns, last_arrival_ns, final_ns;
     uint64_t first_number, last_number, arrivals, bytes, all_bytes, strangers;
     uint64_t drops_begin, drops_now; // of all sockets since they exist
     uint32_t
-        drops_omit[UDP_STREAMS_MAX]; // each socket's when its last datagram before the window came
+        drops_omit[UDP_STREAMS_MAX]; // each socket's when its last packet before the window came
+    uint64_t packets;                // that the sockets gave in the window: fewer, with UDP_GRO
+    unsigned length, most_in_packet;
     bool window_open, final_seen, finished, kernel_stamps;
+    bool gro, forced_buffer, full_said;
     struct control final;
     enum control_phase phase;
     unsigned receive_buffer;
     int64_t rate_check_ns;
     uint64_t rate_check_bytes;
 };
+
+void udp_receiver_start(struct udp_test *test, int64_t now);
+// One packet of stream's socket `at`: the socket's drops (SO_RXQ_OVFL) when it was queued, and
+// whether it is of before the window.
+void udp_receiver_packet(struct udp_test *test, unsigned at, bool omit, uint32_t drops);
+void udp_receiver_run(struct udp_test *test, const struct udp_run *run, int64_t now);
+// After a batch from the socket: tells the sender when it holds too much, and when no longer.
+void udp_receiver_pressure(struct udp_test *test, unsigned at, int64_t now);
+void udp_receiver_final(struct udp_test *test, const struct control *message, int64_t now);
+void udp_receiver_tick(struct udp_test *test, int64_t now);
+void udp_receiver_release(struct udp_receiver *receiver);
+void udp_receiver_technique(const struct udp_test *test, char *text, size_t size);
+// udp_report.c
+void udp_receiver_report(struct udp_test *test);
+
+// ------------------------------------------------------------------------------------- the test
+
+struct udp_reader; // buffers; udp_read.c
 
 struct udp_test {
     const struct probe_order *order;
@@ -96,29 +168,22 @@ struct udp_test {
     bool failed;
     struct udp_sender *sender;
     struct udp_receiver *receiver;
+    struct udp_reader *reader;
     cpu_t *cpu;
-    bool measuring;
+    bool measuring, measured;
 };
 
 void udp_say(struct udp_test *test, const struct control *message);
 void udp_fail(struct udp_test *test, bool retry, const char *words);
 void udp_measure(struct udp_test *test, bool begin);
+bool udp_over(const struct udp_test *test);
+// A message of the other end, if it is one.
+void udp_heard(struct udp_test *test, const uint8_t *bytes, size_t size, int64_t now);
 
-void udp_sender_prepare(struct udp_sender *sender);
-void udp_sender_feedback(struct udp_test *test, const struct control *message, int64_t now);
-void udp_sender_tick(struct udp_test *test, int64_t now);
-void udp_sender_end(struct udp_test *test);
-void udp_sender_report(struct udp_test *test);
-void *udp_sender_main(void *arg);
-
-void udp_receiver_start(struct udp_test *test, int64_t now);
-// The socket's drops (SO_RXQ_OVFL) when this load datagram of stream's socket `at` was queued.
-void udp_receiver_drops(struct udp_test *test, unsigned at, const uint8_t *header, uint32_t drops);
-void udp_receiver_load(struct udp_test *test, const uint8_t *header, size_t size,
-    int64_t arrived_wall_ns, bool kernel, int64_t now);
-void udp_receiver_final(struct udp_test *test, const struct control *message, int64_t now);
-void udp_receiver_tick(struct udp_test *test, int64_t now);
-void udp_receiver_report(struct udp_test *test);
-void udp_receiver_release(struct udp_receiver *receiver);
+// Buffers as the test's socket options want them: call when those are set.
+struct udp_reader *udp_reader_new(const struct udp_test *test);
+void udp_reader_destroy(struct udp_reader **self_p);
+// Waits for datagrams until `until_mono_ns` and takes what is there. False: told to stop.
+bool udp_read(struct udp_test *test, int64_t until_mono_ns);
 
 #endif

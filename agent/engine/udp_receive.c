@@ -1,8 +1,10 @@
 #include "udp_parts.h"
 
-#include <endian.h>
 #include <linux/sock_diag.h>
 #include <math.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,14 +17,26 @@
 #define BUFFER_BYTES (32 * 1024 * 1024)
 #define BUFFER_PLAIN (4 * 1024 * 1024)
 #define AHEAD_NS (10 * NS_PER_S) // an offset may be so far beyond the stated time
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 #define NUMBERS_MAX (UINT64_C(1) << 48)
+
+struct memory {
+    uint32_t of[SK_MEMINFO_VARS];
+};
+
+static struct memory memory_of(int fd)
+{
+    struct memory memory = {{0}};
+    socklen_t size = sizeof memory.of;
+    (void)getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory.of, &size);
+    return memory;
+}
 
 static uint32_t drops_of(int fd)
 {
-    uint32_t memory[SK_MEMINFO_VARS] = {0};
-    socklen_t size = sizeof memory;
-    (void)getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &size);
-    return memory[SK_MEMINFO_DROPS];
+    return memory_of(fd).of[SK_MEMINFO_DROPS];
 }
 
 static uint64_t socket_drops(const struct udp_test *test)
@@ -33,17 +47,6 @@ static uint64_t socket_drops(const struct udp_test *test)
     return sum;
 }
 
-// Those of the window: what the sockets dropped after the last datagram before it. The kernel's
-// count beside a datagram was taken when it was queued, however late it is read.
-static uint64_t window_drops(const struct udp_test *test)
-{
-    const struct udp_receiver *self = test->receiver;
-    uint64_t before = 0;
-    for (unsigned i = 0; i < test->streams; i++)
-        before += self->drops_omit[i];
-    return self->drops_now > before ? self->drops_now - before : 0;
-}
-
 static unsigned slice_room(const struct testspec *spec, int64_t *interval_ns)
 {
     int64_t least = spec->duration_ns / TESTSPEC_INTERVALS_MAX + 1;
@@ -51,19 +54,35 @@ static unsigned slice_room(const struct testspec *spec, int64_t *interval_ns)
     return (unsigned)((spec->duration_ns + *interval_ns - 1) / *interval_ns);
 }
 
-static void grow_buffers(struct udp_test *test)
+static bool set_on(int fd, int level, int option, int value)
 {
-    int wanted = BUFFER_BYTES, plain = BUFFER_PLAIN, on = 1, granted = 0;
+    return setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
+static void grow_buffer(struct udp_test *test, int fd)
+{
+    if (test->order->spec.window)
+        return;
+    test->receiver->forced_buffer = set_on(fd, SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES);
+    if (!test->receiver->forced_buffer)
+        (void)set_on(fd, SOL_SOCKET, SO_RCVBUF, BUFFER_PLAIN); // up to net.core.rmem_max
+}
+
+static void prepare_sockets(struct udp_test *test)
+{
+    struct udp_receiver *self = test->receiver;
+    int granted = 0;
     socklen_t size = sizeof granted;
+    self->gro = udp_in_quanta(&test->order->spec);
     for (unsigned i = 0; i < test->streams; i++) {
-        if (!test->order->spec.window &&
-            setsockopt(test->fds[i], SOL_SOCKET, SO_RCVBUFFORCE, &wanted, sizeof wanted) < 0)
-            (void)setsockopt(test->fds[i], SOL_SOCKET, SO_RCVBUF, &plain, sizeof plain);
-        (void)setsockopt(test->fds[i], SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
-        (void)setsockopt(test->fds[i], SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on);
+        grow_buffer(test, test->fds[i]);
+        (void)set_on(test->fds[i], SOL_SOCKET, SO_TIMESTAMPNS, 1);
+        (void)set_on(test->fds[i], SOL_SOCKET, SO_RXQ_OVFL, 1);
+        // Without it the kernel takes such packets apart again, at its own cost.
+        self->gro = self->gro && set_on(test->fds[i], SOL_UDP, UDP_GRO, 1);
     }
     if (getsockopt(test->fds[0], SOL_SOCKET, SO_RCVBUF, &granted, &size) == 0)
-        test->receiver->receive_buffer = (unsigned)granted;
+        self->receive_buffer = (unsigned)granted;
 }
 
 static uint64_t missing_now(const struct udp_receiver *self)
@@ -79,6 +98,7 @@ static void say_feedback(struct udp_test *test, int64_t now)
     struct control feedback = {.type = CONTROL_FEEDBACK,
         .phase = self->phase,
         .final_seen = self->final_seen,
+        .full = self->full_said,
         .bytes = self->all_bytes,
         .packets = self->arrivals,
         .drops_receiver = self->drops_now - self->drops_begin,
@@ -91,7 +111,7 @@ void udp_receiver_start(struct udp_test *test, int64_t now)
 {
     struct udp_receiver *self = test->receiver;
     self->track = seqtrack_new();
-    self->jitter = jitter_new();
+    self->jitter = jitter_new(udp_in_quanta(&test->order->spec) ? 1 : test->streams);
     self->slice_count = slice_room(&test->order->spec, &self->interval_ns);
     self->slices = calloc(self->slice_count, sizeof *self->slices);
     if (!self->slices)
@@ -99,7 +119,7 @@ void udp_receiver_start(struct udp_test *test, int64_t now)
     self->waiting_since_ns = self->first_feedback_ns = self->last_load_ns = now;
     self->kernel_stamps = true;
     self->phase = CONTROL_OMIT;
-    grow_buffers(test);
+    prepare_sockets(test);
     self->drops_begin = self->drops_now = socket_drops(test);
     for (unsigned i = 0; i < test->streams; i++)
         self->drops_omit[i] = drops_of(test->fds[i]);
@@ -109,44 +129,40 @@ void udp_receiver_start(struct udp_test *test, int64_t now)
 // --------------------------------------------------------------------------------- load
 
 static void into_slice(
-    struct udp_receiver *self, uint64_t number, int64_t offset, size_t size, double d_s)
+    struct udp_receiver *self, const struct udp_run *run, unsigned fresh, double d_s)
 {
-    size_t index = (size_t)(offset / self->interval_ns);
+    size_t index = (size_t)((int64_t)run->offset / self->interval_ns);
     if (index >= self->slice_count)
         index = self->slice_count - 1; // the last datagram may leave a moment late
     struct udp_slice *slice = &self->slices[index];
-    if (!slice->any || number < slice->first_number)
-        slice->first_number = number;
+    if (!slice->any || run->number < slice->first_number)
+        slice->first_number = run->number;
     slice->any = true;
-    slice->received++;
-    slice->bytes += size;
+    slice->received += fresh;
+    slice->bytes += fresh * run->size;
     if (!isnan(d_s)) {
         slice->jitter_sum_s += d_s;
         slice->jitter_count++;
     }
 }
 
-static void first_copy(
-    struct udp_receiver *self, uint64_t number, int64_t offset, size_t size, int64_t arrived)
+// Of a run the first datagram stands for all: the stamp is its.
+static void first_copies(struct udp_receiver *self, const struct udp_run *run, unsigned fresh)
 {
-    double d_s = NAN;
-    if (self->arrivals > 0) {
-        int64_t gap = arrived - self->last_jitter_arrival_ns;
-        d_s = fabs((double)(gap - (offset - self->last_offset_ns))) / 1e9;
-    } else {
+    int64_t arrived = run->arrived_mono_ns;
+    if (self->arrivals == 0 || arrived < self->first_arrival_ns) {
         self->first_arrival_ns = arrived;
-        self->first_number = number;
+        self->first_number = run->number;
     }
-    if (arrived >= self->last_arrival_ns) {
+    if (self->arrivals == 0 || arrived >= self->last_arrival_ns) {
         self->last_arrival_ns = arrived;
-        self->last_number = number;
+        self->last_number = run->number;
     }
-    self->last_jitter_arrival_ns = arrived;
-    self->last_offset_ns = offset;
-    self->arrivals++;
-    self->bytes += size;
-    jitter_arrive(self->jitter, number, offset, arrived);
-    into_slice(self, number, offset, size, d_s);
+    self->arrivals += fresh;
+    self->bytes += fresh * run->size;
+    double d_s = jitter_arrive(
+        self->jitter, run->stream, run->number, run->count, (int64_t)run->offset, arrived);
+    into_slice(self, run, fresh, d_s);
 }
 
 static bool over_limits(struct udp_test *test, int64_t now)
@@ -167,47 +183,62 @@ static bool over_limits(struct udp_test *test, int64_t now)
     return over;
 }
 
-static bool plausible(const struct udp_test *test, uint64_t number, int64_t offset_ns)
+static bool plausible(const struct udp_test *test, const struct udp_run *run)
 {
     const struct udp_receiver *self = test->receiver;
-    if (offset_ns < 0 || offset_ns > test->order->spec.duration_ns + AHEAD_NS)
+    if (run->offset > (uint64_t)(test->order->spec.duration_ns + AHEAD_NS))
         return false;
-    return number < (self->final_seen ? self->final.end_sequence : NUMBERS_MAX);
+    uint64_t end = self->final_seen ? self->final.end_sequence : NUMBERS_MAX;
+    return run->number < end && run->count <= end - run->number;
 }
 
-void udp_receiver_drops(struct udp_test *test, unsigned at, const uint8_t *header, uint32_t drops)
+void udp_receiver_packet(struct udp_test *test, unsigned at, bool omit, uint32_t drops)
 {
-    if (header[2] & UDP_FLAG_OMIT)
+    if (omit)
         test->receiver->drops_omit[at] = drops;
+    else
+        test->receiver->packets++;
 }
 
-void udp_receiver_load(struct udp_test *test, const uint8_t *header, size_t size,
-    int64_t arrived_wall_ns, bool kernel, int64_t now)
+void udp_receiver_run(struct udp_test *test, const struct udp_run *run, int64_t now)
 {
     struct udp_receiver *self = test->receiver;
-    uint64_t number, offset;
-    memcpy(&number, header + 16, sizeof number);
-    memcpy(&offset, header + 24, sizeof offset);
-    number = be64toh(number);
-    int64_t offset_ns = (int64_t)be64toh(offset);
     self->last_load_ns = now;
     if (!self->first_load_ns)
         self->first_load_ns = now;
-    self->all_bytes += size;
-    if (header[2] & UDP_FLAG_OMIT)
+    self->all_bytes += run->count * run->size;
+    if (run->omit)
         return;
-    if (!plausible(test, number, offset_ns)) {
-        self->strangers++;
+    if (!plausible(test, run)) {
+        self->strangers += run->count;
         return;
     }
     if (!self->window_open) {
         self->window_open = true;
         self->phase = CONTROL_WINDOW;
+        self->length = (unsigned)run->size;
         udp_measure(test, true);
     }
-    self->kernel_stamps = self->kernel_stamps && kernel;
-    if (seqtrack_arrive(self->track, number) == SEQTRACK_NEW)
-        first_copy(self, number, offset_ns, size, arrived_wall_ns);
+    if (run->count > self->most_in_packet)
+        self->most_in_packet = run->count;
+    self->kernel_stamps = self->kernel_stamps && run->kernel_stamp;
+    unsigned fresh = seqtrack_arrive(self->track, run->stream, run->number, run->count);
+    if (fresh > 0)
+        first_copies(self, run, fresh);
+}
+
+void udp_receiver_pressure(struct udp_test *test, unsigned at, int64_t now)
+{
+    struct udp_receiver *self = test->receiver;
+    if (!test->order->spec.bitrate_max || self->final_seen)
+        return;
+    struct memory memory = memory_of(test->fds[at]);
+    uint32_t held = memory.of[SK_MEMINFO_RMEM_ALLOC], limit = memory.of[SK_MEMINFO_RCVBUF];
+    bool full = self->full_said ? held > limit / 16 : held > limit / 4;
+    if (full == self->full_said)
+        return;
+    self->full_said = full;
+    say_feedback(test, now);
 }
 
 void udp_receiver_final(struct udp_test *test, const struct control *message, int64_t now)
@@ -266,97 +297,22 @@ void udp_receiver_tick(struct udp_test *test, int64_t now)
     }
 }
 
-// ---------------------------------------------------------------------------------- report
-
-// The span that the whole range took: what was seen from the first to the last arrival, stretched
-// to all numbers of the range, so that n datagrams count n gaps.
-static double span_s(const struct udp_receiver *self)
-{
-    double seen = (double)(self->last_arrival_ns - self->first_arrival_ns) / 1e9;
-    if (self->last_number <= self->first_number || seen <= 0)
-        return (double)self->final.window_ns / 1e9;
-    double numbers = (double)(self->last_number - self->first_number);
-    return seen * (double)self->final.end_sequence / numbers;
-}
-
-static void report_slices(struct udp_test *test)
-{
-    struct udp_receiver *self = test->receiver;
-    struct probe_receive *out = &test->report->receive;
-    out->intervals = calloc(self->slice_count, sizeof *out->intervals);
-    if (!out->intervals)
-        abort();
-    out->interval_count = self->slice_count;
-    double total_s = (double)self->final.window_ns / 1e9, step_s = (double)self->interval_ns / 1e9;
-    uint64_t next_first = self->final.end_sequence;
-    size_t earliest = 0; // what is missing before the first arrival is missing in its interval
-    while (earliest + 1 < self->slice_count && !self->slices[earliest].any)
-        earliest++;
-    for (size_t i = self->slice_count; i-- > 0;) {
-        const struct udp_slice *slice = &self->slices[i];
-        double start = (double)i * step_s;
-        bool last = i + 1 == self->slice_count;
-        double duration = last && total_s > start ? total_s - start : step_s;
-        uint64_t first = i == earliest ? 0 : slice->first_number;
-        uint64_t sent = slice->any && next_first > first ? next_first - first : 0;
-        out->intervals[i] = (struct probe_interval){.start_s = start,
-            .duration_s = duration,
-            .bandwidth_bps = (double)slice->bytes * 8 / duration,
-            .bytes = slice->bytes,
-            .retransmits = PROBE_ABSENT,
-            .sent = sent,
-            .received = slice->received,
-            .lost = sent > slice->received ? sent - slice->received : 0,
-            .jitter_s =
-                slice->jitter_count ? slice->jitter_sum_s / (double)slice->jitter_count : NAN};
-        if (slice->any)
-            next_first = first;
-    }
-}
-
-static void report_counts(struct udp_test *test, struct probe_receive *out)
-{
-    struct udp_receiver *self = test->receiver;
-    struct seqtrack_summary summary;
-    seqtrack_finish(self->track, self->final.end_sequence, &summary);
-    uint64_t expected = self->final.end_sequence - self->final.lost_sender;
-    uint64_t missing = expected > summary.distinct ? expected - summary.distinct : 0;
-    uint64_t drops = window_drops(test);
-    out->packets_expected = expected;
-    out->packets_received = summary.distinct;
-    out->packets_lost_receiver = drops < missing ? drops : missing;
-    out->packets_lost = missing;
-    out->reordered = summary.reordered;
-    out->duplicate = summary.duplicate;
-    out->reorder_extent = summary.reorder_extent;
-    out->loss_bursts = summary.bursts; // with gaps that never left the sender's host
-    out->loss_burst_longest = summary.burst_longest;
-}
-
-void udp_receiver_report(struct udp_test *test)
-{
-    struct udp_receiver *self = test->receiver;
-    struct probe_receive *out = &test->report->receive;
-    test->report->has_receive = true;
-    if (!self->final_seen)
-        return;
-    report_counts(test, out);
-    out->bytes = self->bytes;
-    out->duration_s = span_s(self);
-    out->bandwidth_bps = out->duration_s > 0 ? (double)self->bytes * 8 / out->duration_s : 0;
-    out->omitted_s = (double)testspec_omit_max_ns(&test->order->spec) / 1e9;
-    out->jitter_s = jitter_mean_s(self->jitter);
-    out->jitter_rfc3550_s = jitter_rfc3550_s(self->jitter);
-    jitter_pdv(self->jitter, &out->pdv);
-    jitter_ipdv(self->jitter, &out->ipdv);
-    out->stamps = self->kernel_stamps ? "kernel" : "user";
-    out->receive_buffer = self->receive_buffer;
-    report_slices(test);
-}
-
 void udp_receiver_release(struct udp_receiver *receiver)
 {
     seqtrack_destroy(&receiver->track);
     jitter_destroy(&receiver->jitter);
     free(receiver->slices);
+}
+
+void udp_receiver_technique(const struct udp_test *test, char *text, size_t size)
+{
+    const struct udp_receiver *self = test->receiver;
+    const char *unable =
+        udp_in_quanta(&test->order->spec) && !self->gro ? " (no UDP_GRO here)" : "";
+    const char *buffer = self->forced_buffer        ? "SO_RCVBUFFORCE"
+                         : test->order->spec.window ? "as asked"
+                                                    : "net.core.rmem_max";
+    snprintf(text, size, "%s%s, receive buffer %u K (%s)",
+        self->gro ? "UDP_GRO, recvmmsg of 8 packets" : "recvmmsg of 64 datagrams", unable,
+        self->receive_buffer / 1024, buffer);
 }

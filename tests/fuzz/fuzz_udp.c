@@ -25,20 +25,26 @@ static uint64_t take(struct tape *tape, size_t bytes)
 
 static void say_something(struct udp_test *test, struct tape *tape, int64_t *now)
 {
-    uint8_t header[UDP_HEADER] = {UDP_LOAD};
+    struct udp_run run = {.count = 1, .size = 100, .arrived_mono_ns = *now, .kernel_stamp = true};
     struct control final = {.type = CONTROL_FINAL};
     unsigned what = (unsigned)take(tape, 1);
     *now += (int64_t)take(tape, 2) * NS_PER_US;
     switch (what % 4) {
     case 0: // load with small numbers
-        header[23] = (uint8_t)take(tape, 1);
-        header[31] = (uint8_t)take(tape, 1);
-        udp_receiver_load(test, header, 100, *now, true, *now);
+        run.number = take(tape, 1);
+        run.offset = take(tape, 1);
+        run.count = 1 + what / 64 * 20;
+        udp_receiver_run(test, &run, *now);
         break;
     case 1: // with any
-        for (size_t i = 2; i < UDP_HEADER; i++)
-            header[i] = (uint8_t)take(tape, 1);
-        udp_receiver_load(test, header, take(tape, 2), (int64_t)take(tape, 8), false, *now);
+        run.omit = take(tape, 1) & UDP_FLAG_OMIT;
+        run.number = take(tape, 8);
+        run.offset = take(tape, 8);
+        run.count = 1 + (unsigned)take(tape, 1);
+        run.size = take(tape, 2);
+        run.arrived_mono_ns = (int64_t)take(tape, 8);
+        udp_receiver_packet(test, 0, run.omit, (uint32_t)take(tape, 4));
+        udp_receiver_run(test, &run, *now);
         break;
     case 2:
         final.end_sequence = take(tape, 1 + what / 32);

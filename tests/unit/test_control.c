@@ -17,6 +17,7 @@ static struct ticket_keys keys_of(uint8_t fill)
 static const struct control sample = {.type = CONTROL_FINAL,
     .phase = CONTROL_DONE,
     .final_seen = true,
+    .full = true,
     .sequence = 0x01020304,
     .bytes = UINT64_MAX,
     .packets = 2,
@@ -25,7 +26,8 @@ static const struct control sample = {.type = CONTROL_FINAL,
     .lost_sender = 5,
     .drops_receiver = 6,
     .window_ns = -7,
-    .missing = 8};
+    .missing = 8,
+    .path_mtu = 9};
 
 static void a_message_comes_back_as_it_was(void **state)
 {
@@ -37,11 +39,12 @@ static void a_message_comes_back_as_it_was(void **state)
     assert_true(control_unpack(bytes, sizeof bytes, &keys, 1, &back));
     assert_int_equal(back.type, sample.type);
     assert_int_equal(back.phase, sample.phase);
-    assert_true(back.final_seen);
+    assert_true(back.final_seen && back.full);
     assert_int_equal(back.sequence, sample.sequence);
     assert_true(back.bytes == sample.bytes && back.packets == 2);
     assert_true(back.first_sequence == 3 && back.end_sequence == 4 && back.lost_sender == 5);
     assert_true(back.drops_receiver == 6 && back.window_ns == -7 && back.missing == 8);
+    assert_true(back.path_mtu == 9);
 }
 
 static void what_is_told_of_a_path_comes_back_as_it_was(void **state)

@@ -1,0 +1,292 @@
+// Reading the sockets of a UDP test: who sent what, in as few calls as the kernel allows.
+
+#include "udp_parts.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "clock.h"
+
+#define BATCH_PLAIN 64
+#define HEAD_BYTES 128 // enough for a header or a control message; the rest is not copied
+#define BATCH_GRO 8
+#define GRO_BYTES 65536 // a packet with UDP_GRO is whole: each datagram in it has its own header
+#define CONTROL_BYTES 128
+#define TURNS_MAX 16
+#define NAP_NS (1000 * NS_PER_US)
+#define CLOSE_NS (10 * NS_PER_US)
+#define STEP_NS (5 * NS_PER_MS) // slewing for 10 s
+#define STEADY_NS (3 * NAP_NS)  // between two batches
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+struct udp_reader {
+    unsigned batch;
+    size_t each;
+    bool waits; // one socket: the call that reads it waits, too
+    int64_t last_load_ns;
+    int64_t wall_ahead_ns; // of the monotonic clock
+    uint8_t *bytes;
+    char (*controls)[CONTROL_BYTES];
+    struct iovec *iov;
+    struct mmsghdr *messages;
+};
+
+static void *room(size_t count, size_t size)
+{
+    void *at = calloc(count, size);
+    if (!at)
+        abort();
+    return at;
+}
+
+// Arrival stamps are of the wall clock, which may be set while a test runs. A step is what both
+// clocks, read one right after the other, show; slewing is left in, it is under 500 ppm.
+static void look_for_step(struct udp_reader *self)
+{
+    int64_t before = clock_mono_ns(), wall = clock_wall_ns(), after = clock_mono_ns();
+    int64_t ahead = wall - before, moved = ahead - self->wall_ahead_ns;
+    if (after - before < CLOSE_NS && (moved > STEP_NS || moved < -STEP_NS))
+        self->wall_ahead_ns = ahead;
+}
+
+struct udp_reader *udp_reader_new(const struct udp_test *test)
+{
+    struct udp_reader *self = room(1, sizeof *self);
+    bool gro = test->receiver && test->receiver->gro;
+    struct timeval patience = {.tv_usec = 20000};
+    while (self->wall_ahead_ns == 0)
+        look_for_step(self);
+    self->batch = gro ? BATCH_GRO : BATCH_PLAIN;
+    self->each = gro ? GRO_BYTES : HEAD_BYTES;
+    self->bytes = room(self->batch, self->each);
+    self->controls = room(self->batch, sizeof *self->controls);
+    self->iov = room(self->batch, sizeof *self->iov);
+    self->messages = room(self->batch, sizeof *self->messages);
+    int flags = fcntl(test->fds[0], F_GETFL);
+    self->waits =
+        test->streams == 1 && flags >= 0 &&
+        fcntl(test->fds[0], F_SETFL, flags & ~O_NONBLOCK) == 0 &&
+        setsockopt(test->fds[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0;
+    return self;
+}
+
+void udp_reader_destroy(struct udp_reader **self_p)
+{
+    struct udp_reader *self = *self_p;
+    if (self) {
+        free(self->bytes);
+        free(self->controls);
+        free(self->iov);
+        free(self->messages);
+    }
+    free(self);
+    *self_p = NULL;
+}
+
+// ------------------------------------------------------------------------------- one packet
+
+// What the kernel says beside a packet. It names its drops only once there are any, and the size of
+// datagrams only when there are several.
+struct beside {
+    int64_t arrived_mono_ns;
+    bool stamped;
+    uint32_t drops;
+    size_t datagram;
+};
+
+static void read_beside(
+    struct msghdr *header, size_t size, int64_t wall_ahead_ns, struct beside *beside)
+{
+    *beside = (struct beside){.datagram = size};
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+            memcpy(&beside->drops, CMSG_DATA(c), sizeof beside->drops);
+        } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec stamp;
+            memcpy(&stamp, CMSG_DATA(c), sizeof stamp);
+            beside->arrived_mono_ns = stamp.tv_sec * NS_PER_S + stamp.tv_nsec - wall_ahead_ns;
+            beside->stamped = true;
+        } else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
+            int each = 0;
+            memcpy(&each, CMSG_DATA(c), sizeof each);
+            if (each > 0 && (size_t)each < size)
+                beside->datagram = (size_t)each;
+        }
+    }
+    if (!beside->stamped)
+        beside->arrived_mono_ns = clock_mono_ns();
+}
+
+static bool is_load(const struct udp_test *test, const uint8_t *bytes, size_t size)
+{
+    const uint8_t *tag = test->order->keys.load_tag[!test->direction];
+    return size >= UDP_HEADER && bytes[0] == UDP_LOAD && memcmp(bytes + 4, tag, 12) == 0;
+}
+
+static uint64_t big_endian(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return be64toh(value);
+}
+
+// Datagrams that follow the one at `bytes` without a gap: how many in all, at most `most`.
+static unsigned run_length(const uint8_t *bytes, size_t each, unsigned most)
+{
+    uint64_t number = big_endian(bytes + 16);
+    unsigned count = 1;
+    for (const uint8_t *next = bytes + each; count < most; next += each, count++)
+        if (memcmp(next, bytes, 16) != 0 || big_endian(next + 16) != number + count ||
+            memcmp(next + 24, bytes + 24, 8) != 0)
+            break;
+    return count;
+}
+
+static void on_packet(
+    struct udp_test *test, unsigned at, struct mmsghdr *message, const uint8_t *bytes, int64_t now)
+{
+    size_t size = message->msg_len, each = test->reader->each;
+    struct beside beside;
+    read_beside(&message->msg_hdr, size, test->reader->wall_ahead_ns, &beside);
+    bool first = true;
+    // Of a datagram that was cut off only the head is looked at, and it stands alone.
+    for (size_t offset = 0; offset < size && !test->failed;) {
+        size_t whole = size - offset < beside.datagram ? size - offset : beside.datagram;
+        const uint8_t *head = bytes + offset;
+        if (!test->receiver || !is_load(test, head, whole)) {
+            udp_heard(test, head, whole, now);
+            offset += whole;
+            continue;
+        }
+        size_t readable = size < each ? size : each;
+        unsigned most = offset + whole > readable ? 1 : (unsigned)((readable - offset) / whole);
+        struct udp_run run = {.stream = at,
+            .omit = head[2] & UDP_FLAG_OMIT,
+            .number = big_endian(head + 16),
+            .count = run_length(head, whole, most),
+            .size = whole,
+            .offset = big_endian(head + 24),
+            .arrived_mono_ns = beside.arrived_mono_ns,
+            .kernel_stamp = beside.stamped};
+        if (first)
+            udp_receiver_packet(test, at, run.omit, beside.drops);
+        first = false;
+        udp_receiver_run(test, &run, now);
+        offset += run.count * whole;
+    }
+}
+
+// ------------------------------------------------------------------------------------ sockets
+
+// Errors that ICMP or the local queue left: reading them clears the socket; the sender counts by
+// what its own calls return.
+static void drain_errors(int fd)
+{
+    char data[64], control[512];
+    struct iovec iov = {data, sizeof data};
+    for (int i = 0; i < 64; i++) {
+        struct msghdr header = {.msg_iov = &iov,
+            .msg_iovlen = 1,
+            .msg_control = control,
+            .msg_controllen = sizeof control};
+        if (recvmsg(fd, &header, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+            return;
+    }
+}
+
+// One call's worth; how many packets came, or -1.
+static int read_batch(struct udp_test *test, unsigned at, int flags)
+{
+    struct udp_reader *self = test->reader;
+    for (unsigned i = 0; i < self->batch; i++) {
+        self->iov[i] = (struct iovec){self->bytes + i * self->each, self->each};
+        self->messages[i].msg_hdr = (struct msghdr){.msg_iov = &self->iov[i],
+            .msg_iovlen = 1,
+            .msg_control = self->controls[i],
+            .msg_controllen = CONTROL_BYTES};
+    }
+    int count = recvmmsg(test->fds[at], self->messages, self->batch, flags | MSG_TRUNC, NULL);
+    int64_t now = clock_mono_ns();
+    if (count > 0)
+        look_for_step(self);
+    for (int i = 0; i < count && !test->failed; i++)
+        on_packet(test, at, &self->messages[i], self->bytes + (size_t)i * self->each, now);
+    if (count > 0 && test->receiver && !test->failed)
+        udp_receiver_pressure(test, at, now);
+    return count;
+}
+
+static bool told_to_stop(const struct udp_test *test)
+{
+    struct pollfd polled = {.fd = test->hooks->stop_fd, .events = POLLIN};
+    return poll(&polled, 1, 0) > 0;
+}
+
+// Load that comes steadily is read together: the first of it waits a moment in the socket, with its
+// arrival stamped; a thread that wakes for each datagram would cost more than all the rest.
+static void nap(struct udp_test *test, int packets)
+{
+    struct udp_reader *self = test->reader;
+    struct timespec rest = {0, NAP_NS};
+    if (!test->receiver || packets <= 0)
+        return;
+    int64_t now = clock_mono_ns();
+    bool steady = now - self->last_load_ns < STEADY_NS;
+    self->last_load_ns = now;
+    if (steady && !test->receiver->gro && !test->receiver->final_seen)
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
+}
+
+static bool read_one(struct udp_test *test, int64_t until_mono_ns)
+{
+    int count = 0;
+    if (told_to_stop(test))
+        return false;
+    do {
+        count = read_batch(test, 0, MSG_WAITFORONE);
+        if (count < 0 && errno != EAGAIN && errno != EINTR)
+            drain_errors(test->fds[0]);
+        if (count < (int)test->reader->batch)
+            nap(test, count);
+    } while (!udp_over(test) && clock_mono_ns() < until_mono_ns);
+    return true;
+}
+
+static bool read_several(struct udp_test *test, int64_t until_mono_ns)
+{
+    struct pollfd polled[UDP_STREAMS_MAX + 1];
+    int64_t left = until_mono_ns - clock_mono_ns();
+    struct timespec wait = {0, left > 0 ? left : 0};
+    for (unsigned i = 0; i < test->streams; i++)
+        polled[i] = (struct pollfd){.fd = test->fds[i], .events = POLLIN};
+    polled[test->streams] = (struct pollfd){.fd = test->hooks->stop_fd, .events = POLLIN};
+    int ready = ppoll(polled, test->streams + 1, &wait, NULL), packets = 0;
+    if (ready > 0 && polled[test->streams].revents)
+        return false;
+    for (unsigned i = 0; ready > 0 && i < test->streams; i++) {
+        if (polled[i].revents & POLLERR)
+            drain_errors(test->fds[i]);
+        int count = polled[i].revents ? (int)test->reader->batch : 0;
+        for (int turn = 0; turn < TURNS_MAX && count == (int)test->reader->batch; turn++) {
+            count = read_batch(test, i, MSG_DONTWAIT);
+            packets += count > 0 ? count : 0;
+        }
+    }
+    nap(test, packets);
+    return true;
+}
+
+bool udp_read(struct udp_test *test, int64_t until_mono_ns)
+{
+    return test->reader->waits ? read_one(test, until_mono_ns) : read_several(test, until_mono_ns);
+}
