@@ -140,7 +140,7 @@ mesh_t *mesh_up(const char *topology, const char *flags)
     assert_non_null(file);
     fputs(topology, file);
     fclose(file);
-    struct outcome up = mesh_shell(self, 120, "$LAB up -t %s -b $BIN %s", self->topology, flags);
+    struct outcome up = mesh_shell(self, 300, "$LAB up -t %s -b $BIN %s", self->topology, flags);
     if (up.status != 0)
         fail_msg("lab up: status %d\n%s%s", up.status, up.out, up.err);
     outcome_release(&up);
