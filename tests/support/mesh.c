@@ -141,8 +141,11 @@ mesh_t *mesh_up(const char *topology, const char *flags)
     fputs(topology, file);
     fclose(file);
     struct outcome up = mesh_shell(self, 300, "$LAB up -t %s -b $BIN %s", self->topology, flags);
-    if (up.status != 0)
+    if (up.status != 0) {
+        struct outcome down = mesh_shell(self, 30, "$LAB down");
+        outcome_release(&down);
         fail_msg("lab up: status %d\n%s%s", up.status, up.out, up.err);
+    }
     outcome_release(&up);
     return self;
 }
