@@ -550,7 +550,8 @@ double planner_probes_spread_s(const struct testspec *spec, size_t probes)
 
 double planner_test_least_s(const struct testspec *spec)
 {
-    return seconds(spec->duration_ns + testspec_omit_max_ns(spec));
+    int64_t idle_ns = test_kind_is_bandwidth(spec->kind) ? testspec_idle_ns(spec) : 0;
+    return seconds(spec->duration_ns + testspec_omit_max_ns(spec) + idle_ns);
 }
 
 double planner_test_expected_s(const struct testspec *spec)
@@ -595,7 +596,8 @@ static void forecast_volume(const struct phase *phase, struct forecast *forecast
         bytes = 2 * PLANNER_LIGHT_PROBE_BYTES * seconds(spec->duration_ns) *
                 (spec->probe_rate > 0 ? spec->probe_rate : LIGHT_RATE);
     else if (testspec_rate_stated(spec))
-        bytes = (double)spec->bitrate_bps / 8 * planner_test_least_s(spec) * (spec->bidir ? 2 : 1);
+        bytes = (double)spec->bitrate_bps / 8 *
+                seconds(spec->duration_ns + testspec_omit_max_ns(spec)) * (spec->bidir ? 2 : 1);
     else
         forecast->unbounded_bytes = true;
     forecast->bytes_max += (uint64_t)(bytes + 0.5);

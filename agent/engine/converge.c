@@ -127,7 +127,9 @@ static double independent(const double *samples, unsigned count)
 static unsigned batch_of(
     struct converge *self, const struct converge_path *path, unsigned rest, double variation)
 {
-    bool quiet = !path->reduced && !path->retransmitted;
+    // A window that fell is no matter where a whole sawtooth left no mark on the rate: a queue has
+    // filled its gaps.
+    bool quiet = path->reduced ? path->sawtooth_ns > 0 : !path->retransmitted;
     unsigned batch = rest / BATCHES;
     int64_t length_ns = batch * CONVERGE_SAMPLE_NS;
     if (quiet && variation < STEADY_VARIATION) // then five batches are enough
@@ -181,7 +183,8 @@ bool converge_look(struct converge *self, const struct converge_path *path)
     if (batch == 0)
         return false;
     self->half_width = half_width(self, rest, count, batch) + fabs(whole - mean) / mean;
-    double halves = fabs(mean_of(rest, HALF(count)) - mean_of(rest + HALF(count), count - HALF(count)));
+    double halves =
+        fabs(mean_of(rest, HALF(count)) - mean_of(rest + HALF(count), count - HALF(count)));
     if (!(self->half_width <= self->target))
         self->why = "the interval is wider than was asked for";
     else if (halves > self->target * mean)

@@ -108,3 +108,15 @@ void probe_report_fail(
     vsnprintf(report->reason, sizeof report->reason, format, arguments);
     va_end(arguments);
 }
+
+void probe_distribution_of(const histogram_t *histogram, struct probe_distribution *out)
+{
+    *out = (struct probe_distribution){.count = histogram_count(histogram),
+        .min_s = (double)histogram_min(histogram) * 1e-9,
+        .mean_s = histogram_mean(histogram) * 1e-9,
+        .p50_s = histogram_quantile(histogram, 0.5) * 1e-9,
+        .p90_s = histogram_quantile(histogram, 0.9) * 1e-9,
+        .p99_s = histogram_quantile(histogram, 0.99) * 1e-9,
+        .p999_s = histogram_quantile(histogram, 0.999) * 1e-9,
+        .max_s = (double)histogram_max(histogram) * 1e-9};
+}

@@ -24,6 +24,7 @@ struct tcp_test {
     struct probe_report *report;
     struct probe_streams streams; // all of them, control included
     unsigned flow_count;
+    beside_t *beside;
     int fds[STREAM_NUMBERS];
     struct tcp_flow flows[FLOWS_MAX];
 };
@@ -108,7 +109,8 @@ static void make_flows(struct tcp_test *self)
             .sctp = self->streams.protocol == DATAPORT_SCTP,
             .control_fd = first[0],
             .fds = first + 1,
-            .streams = parallel};
+            .streams = parallel,
+            .beside = self->beside};
     }
 }
 
@@ -134,11 +136,13 @@ void tcp_run(const struct probe_order *order, dataport_t *port, const struct pro
     }
     for (unsigned i = 0; i < STREAM_NUMBERS; i++)
         self.fds[i] = -1;
+    self.beside = beside_new(order, port);
     if (probe_streams_open(&self.streams)) {
         make_flows(&self);
         // In a bidirectional test flow 0 is the connecting end's.
         probe_describe_socket(
             self.fds[1], order, self.flow_count == 2 ? order->connects : order->sends, report);
+        beside_idle(self.beside, hooks->stop_fd);
         if (self.flow_count == 2)
             run_both(&self);
         else if (order->sends)
@@ -146,6 +150,7 @@ void tcp_run(const struct probe_order *order, dataport_t *port, const struct pro
         else
             tcp_receive(&self.flows[0], report);
     }
+    beside_end(&self.beside, report);
     probe_streams_close(&self.streams);
 }
 

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "beside.h"
 #include "control.h"
 #include "cpu.h"
 #include "probe.h"
@@ -28,7 +29,8 @@ struct tcp_flow {
     int control_fd;
     int *fds; // load streams
     unsigned streams;
-    bool sctp; // its sockets are SCTP associations
+    beside_t *beside; // the same for both directions
+    bool sctp;        // its sockets are SCTP associations
     uint32_t sequence_out, sequence_in;
     uint8_t in[CONTROL_SIZE]; // a message that has not come whole yet
     size_t have;

@@ -187,6 +187,7 @@ static void report_whole(const struct receiver *self)
 static void close_window(struct receiver *self)
 {
     struct probe_receive *receive = &self->report->receive;
+    beside_pause(self->flow->beside);
     cpu_end(self->cpu, &self->report->load);
     if (self->sampled_ns > self->interval_from_ns)
         close_interval(self);
@@ -388,6 +389,7 @@ static bool settled(struct receiver *self)
 {
     bool due = converge_progress(
         &self->converge, self->sampled_ns - self->t0_ns, self->bytes - self->t0_bytes);
+    beside_goodput(self->flow->beside, self->bytes - self->t0_bytes);
     return due && converge_look(&self->converge, &self->path);
 }
 

@@ -132,6 +132,8 @@ static void tick(struct sender *self)
 {
     struct probe_send *send = &self->report->send;
     read_counters(self, self->now_counters);
+    if (self->window)
+        beside_goodput(self->flow->beside, atomic_load(&self->crew.bytes) - self->begin_bytes);
     look_at_associations(self);
     for (unsigned i = 0; self->window && i < self->flow->streams; i++) {
         const struct tcp_counters *one = &self->now_counters[i];
@@ -142,19 +144,6 @@ static void tick(struct sender *self)
         if (send->cwnd_max == PROBE_ABSENT || one->cwnd > send->cwnd_max)
             send->cwnd_max = one->cwnd;
     }
-}
-
-static void report_rtt(const struct sender *self)
-{
-    const histogram_t *h = self->rtt;
-    self->report->send.rtt_loaded = (struct probe_distribution){.count = histogram_count(h),
-        .min_s = (double)histogram_min(h) * 1e-9,
-        .mean_s = histogram_mean(h) * 1e-9,
-        .p50_s = histogram_quantile(h, 0.5) * 1e-9,
-        .p90_s = histogram_quantile(h, 0.9) * 1e-9,
-        .p99_s = histogram_quantile(h, 0.99) * 1e-9,
-        .p999_s = histogram_quantile(h, 0.999) * 1e-9,
-        .max_s = (double)histogram_max(h) * 1e-9};
 }
 
 static void name_technique(struct sender *self)
@@ -186,6 +175,7 @@ static void close_window(struct sender *self, int64_t now_ns)
 {
     struct probe_send *send = &self->report->send;
     tick(self);
+    beside_pause(self->flow->beside);
     cpu_end(self->cpu, &self->report->load);
     self->window_end_ns = now_ns;
     double span_s = (double)(now_ns - self->window_begin_ns) * 1e-9;
@@ -218,7 +208,7 @@ static void close_window(struct sender *self, int64_t now_ns)
     send->mss = self->now_counters[0].mss;
     send->path_mtu = self->now_counters[0].path_mtu;
     send->stalled_s = (double)self->stalled_ns * 1e-9;
-    report_rtt(self);
+    probe_distribution_of(self->rtt, &send->rtt_loaded);
     socklen_t size = sizeof send->congestion;
     if (!self->flow->sctp)
         getsockopt(self->flow->fds[0], IPPROTO_TCP, TCP_CONGESTION, send->congestion, &size);

@@ -1,0 +1,190 @@
+// Latency beside load, tests that end early, and rates that fall after a burst, against what the
+// links really do: nft counters, a shaper's rate, burst and queue.
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mesh.h"
+#include "meshtest.h"
+
+#define RATE 37e6
+#define GOODPUT (RATE * 1448 / 1514) // over IPv4 with timestamps; the shaper counts link headers
+#define PROBE_BYTES 138              // on the wire, IPv4
+
+static const char TOPOLOGY[] = "subnet one 10.83.1.0/24\n"
+                               "host a one\n"
+                               "host b one\n"
+                               "host c one rate=37mbit\n";
+
+static int bring_up(void **state)
+{
+    *state = mesh_up(TOPOLOGY, "");
+    return 0;
+}
+
+static int take_down(void **state)
+{
+    mesh_t *mesh = *state;
+    mesh_down(&mesh);
+    return 0;
+}
+
+// Counts light probes that leave a.
+static void count_probes(mesh_t *mesh)
+{
+    struct outcome made = mesh_shell(mesh, 10,
+        "$LAB exec router nft -f - <<'RULES'\n"
+        "table netdev truth {\n"
+        "  counter probes { }\n"
+        "  chain seen {\n"
+        "    type filter hook ingress device port1 priority 0;\n"
+        "    udp length 104 udp dport 5701 counter name probes\n"
+        "  }\n"
+        "}\n"
+        "RULES");
+    if (made.status != 0)
+        fail_msg("nft: %s", made.err);
+    outcome_release(&made);
+}
+
+static double probes_counted(mesh_t *mesh)
+{
+    char *text = mesh_exec(mesh, "router",
+        "nft list counter netdev truth probes | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
+    double count = atof(text);
+    free(text);
+    free(mesh_exec(mesh, "router", "nft delete table netdev truth"));
+    return count;
+}
+
+static void load_on_a_shaped_link_shows_its_queue(void **state)
+{
+    int status;
+    count_probes(*state);
+    json_t *run = mesh_json(*state, &status, 60, "run tcp -t 3s --from a --to c -4");
+    double asked = probes_counted(*state);
+    assert_int_equal(status, 0);
+    json_t *cell = cell_of(run, "tcp", "a", "c");
+    // The queue holds 50 ms and TCP fills it; before the load there is none.
+    assert_true(number_at(cell, "rtt_s.p50") < 0.01);
+    assert_true(number_at(cell, "rtt_loaded_s.max") > 0.02);
+    assert_true(number_at(cell, "rtt_loaded_s.p50") > number_at(cell, "rtt_s.p50"));
+    assert_true(number_at(cell, "rtt_self_s.max") > 0.02);
+    assert_true(fabs(number_at(cell, "rtt_added_s.p99") - number_at(cell, "rtt_loaded_s.p99") +
+                     number_at(cell, "rtt_s.p99")) < 1e-9);
+    // Half a percent of the goodput at most, and not more than were seen to leave.
+    double idle = number_at(cell, "rtt_s.count"), loaded = number_at(cell, "rtt_loaded_s.count");
+    assert_true(idle >= 5 && loaded > 0);
+    assert_true(idle + loaded <= asked);
+    assert_true((asked - idle) * PROBE_BYTES <= 0.005 * number_at(cell, "bytes"));
+    json_decref(run);
+}
+
+static void latency_under_load_is_measured_whoever_connects(void **state)
+{
+    int status;
+    json_t *run =
+        mesh_json(*state, &status, 60, "run tcp -t 1s --from c --to a -4 --reverse-connect");
+    assert_int_equal(status, 0);
+    json_t *cell = cell_of(run, "tcp", "c", "a");
+    assert_true(number_at(cell, "rtt_s.count") >= 5);
+    assert_true(number_at(cell, "rtt_loaded_s.count") > 0);
+    json_decref(run);
+}
+
+static void where_probes_do_not_pass_the_test_is_as_it_was(void **state)
+{
+    int status;
+    free(mesh_exec(*state, "router",
+        "nft 'table netdev wall { chain entry { type filter hook ingress device port1 priority 0; "
+        "udp dport 5701 drop; }; }'"));
+    json_t *run = mesh_json(*state, &status, 60, "run tcp -t 500ms --from a --to b");
+    free(mesh_exec(*state, "router", "nft delete table netdev wall"));
+    assert_int_equal(status, 0);
+    json_t *cell = cell_of(run, "tcp", "a", "b");
+    assert_string_equal(text_at(cell, "state"), "ok");
+    assert_false(has_number(cell, "rtt_s.p50"));
+    assert_false(has_number(cell, "rtt_loaded_s.p50"));
+    json_decref(run);
+}
+
+// Whether it may end early depends on how busy this machine is; what it reports then does not.
+static void a_test_that_ends_early_is_within_what_was_asked(void **state)
+{
+    int status;
+    json_t *run = mesh_json(*state, &status, 60, "run tcp --until 5%% -t 7s --from a --to c -4");
+    assert_int_equal(status, 0);
+    json_t *cell = cell_of(run, "tcp", "a", "c");
+    json_t *until = json_object_get(cell, "until");
+    assert_true(number_at(until, "target") == 0.05);
+    assert_true(number_at(until, "looks") >= 1 && number_at(until, "samples") >= 20);
+    if (json_is_true(json_object_get(until, "reached"))) {
+        assert_true(number_at(until, "half_width") <= 0.05);
+        assert_true(number_at(cell, "duration_s") < 6.9);
+        assert_close(number_at(cell, "bandwidth_bps"), GOODPUT, 0.05, "goodput of an early end");
+    } else {
+        assert_true(number_at(cell, "duration_s") > 6.9);
+        assert_true(strlen(text_at(until, "why")) > 10);
+    }
+    json_decref(run);
+}
+
+static void a_burst_of_megabytes_is_told_from_the_rate_behind_it(void **state)
+{
+    int status;
+    free(mesh_exec(*state, "router",
+        "tc qdisc replace dev port3 root tbf rate 37mbit burst 3mb latency 50ms"));
+    json_t *run = mesh_json(*state, &status, 60, "run tcp -t 3s --from a --to c -4");
+    free(mesh_exec(*state, "router",
+        "tc qdisc replace dev port3 root tbf rate 37mbit burst 32k latency 50ms"));
+    assert_int_equal(status, 0);
+    json_t *cell = cell_of(run, "tcp", "a", "c");
+    assert_close(number_at(cell, "bucket.after_bps"), GOODPUT, 0.05, "rate after the burst");
+    assert_true(number_at(cell, "bucket.before_bps") > 1.4 * GOODPUT);
+    // What came before the fall is the burst and, meanwhile, the rate.
+    double rate_s = number_at(cell, "bucket.at_s");
+    double excess = number_at(cell, "bucket.bytes") - rate_s * GOODPUT / 8;
+    assert_close(excess, 3145728.0 * 1448 / 1514, 0.15, "burst");
+    assert_true(number_at(cell, "valid_for.bytes") >= number_at(cell, "bytes"));
+    assert_true(number_at(cell, "valid_for.duration_s") >= number_at(cell, "duration_s"));
+    json_decref(run);
+}
+
+static void a_link_that_keeps_its_rate_has_no_bucket(void **state)
+{
+    int status;
+    json_t *run = mesh_json(*state, &status, 60, "run tcp -t 2s --from a --to c -4");
+    assert_int_equal(status, 0);
+    json_t *cell = cell_of(run, "tcp", "a", "c");
+    assert_false(has_number(cell, "bucket.at_s"));
+    assert_true(number_at(cell, "valid_for.bytes") > 0);
+    json_decref(run);
+}
+
+static void several_flows_are_walked_over_and_compared(void **state)
+{
+    int status;
+    json_t *run = mesh_json(*state, &status, 60, "run latency --flows 4 -t 1s --from a --to b");
+    assert_int_equal(status, 0);
+    json_t *cell = cell_of(run, "latency", "a", "b");
+    assert_true(number_at(cell, "flows") == 4);
+    assert_true(number_at(cell, "best_flow_p50_s") <= number_at(cell, "worst_flow_p50_s"));
+    assert_true(number_at(cell, "pdv_s.p50") >= 0 && number_at(cell, "pdv_backward_s.p50") >= 0);
+    assert_non_null(strstr(text_at(cell, "stamps"), "kernel"));
+    json_decref(run);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(load_on_a_shaped_link_shows_its_queue),
+        cmocka_unit_test(latency_under_load_is_measured_whoever_connects),
+        cmocka_unit_test(where_probes_do_not_pass_the_test_is_as_it_was),
+        cmocka_unit_test(a_test_that_ends_early_is_within_what_was_asked),
+        cmocka_unit_test(a_burst_of_megabytes_is_told_from_the_rate_behind_it),
+        cmocka_unit_test(a_link_that_keeps_its_rate_has_no_bucket),
+        cmocka_unit_test(several_flows_are_walked_over_and_compared),
+    };
+    return cmocka_run_group_tests(tests, bring_up, take_down);
+}
