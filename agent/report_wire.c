@@ -327,16 +327,70 @@ Mp__EndReport *report_to_wire(const struct probe_report *report)
     return wire;
 }
 
-Mp__LightOutcome *light_to_wire(
-    const uint8_t test_id[TICKET_ID_SIZE], const struct light_outcome *outcome)
+static Mp__LightOutcome *light_outcome_new(
+    const uint8_t test_id[TICKET_ID_SIZE], enum probe_outcome outcome, const char *reason)
 {
     Mp__LightOutcome *wire = zmalloc(sizeof *wire);
     mp__light_outcome__init(wire);
     wire->test_id.data = zmalloc(TICKET_ID_SIZE);
     wire->test_id.len = TICKET_ID_SIZE;
     memcpy(wire->test_id.data, test_id, TICKET_ID_SIZE);
-    wire->outcome = outcome_of(outcome->outcome);
-    wire->reason = text_copy(outcome->reason);
+    wire->outcome = outcome_of(outcome);
+    wire->reason = text_copy(reason);
+    return wire;
+}
+
+static void reach_near(const struct reach_outcome *outcome, Mp__LightOutcome *wire)
+{
+    const char *name = outcome->error ? strerrorname_np(outcome->error) : NULL;
+    wire->has_observed = wire->has_probes = wire->has_time_s = true;
+    wire->observed = outcome->observed;
+    wire->probes = outcome->probes;
+    wire->time_s = outcome->time_s > 0 ? outcome->time_s : 0;
+    wire->error = name ? strdup(name) : NULL;
+    wire->has_icmp_type = wire->has_icmp_code = outcome->has_icmp;
+    wire->icmp_type = outcome->icmp_type;
+    wire->icmp_code = outcome->icmp_code;
+    wire->icmp_from = outcome->has_icmp ? text_copy(outcome->icmp_from) : NULL;
+    wire->has_alive = wire->alive = outcome->alive;
+    wire->alive_how = text_copy(outcome->alive_how);
+    wire->source_ports = zmalloc(TESTSPEC_ATTEMPTS_MAX * sizeof *wire->source_ports);
+    for (; wire->n_source_ports < outcome->source_port_count; wire->n_source_ports++)
+        wire->source_ports[wire->n_source_ports] = outcome->source_ports[wire->n_source_ports];
+}
+
+static void reach_far(const struct reach_outcome *outcome, Mp__LightOutcome *wire)
+{
+    wire->has_arrived = wire->has_listener = true;
+    wire->arrived = outcome->arrived;
+    wire->listener = outcome->listener;
+    wire->seen_from = text_copy(outcome->seen_from);
+    wire->half_open = zmalloc(REACH_CONTACTS * sizeof *wire->half_open);
+    for (unsigned i = 0; i < outcome->contact_count; i++) {
+        Mp__HalfOpen *contact = zmalloc(sizeof *contact);
+        mp__half_open__init(contact);
+        contact->seen_from = strdup(outcome->contacts[i].address);
+        contact->port = outcome->contacts[i].port;
+        wire->half_open[wire->n_half_open++] = contact;
+    }
+}
+
+Mp__LightOutcome *reach_to_wire(
+    const uint8_t test_id[TICKET_ID_SIZE], const struct reach_outcome *outcome, bool far)
+{
+    Mp__LightOutcome *wire = light_outcome_new(test_id, outcome->outcome, outcome->reason);
+    wire->has_far = wire->far = far;
+    if (far && outcome->outcome == PROBE_OK)
+        reach_far(outcome, wire);
+    if (!far && (outcome->outcome == PROBE_OK || outcome->outcome == PROBE_UNSUPPORTED))
+        reach_near(outcome, wire);
+    return wire;
+}
+
+Mp__LightOutcome *light_to_wire(
+    const uint8_t test_id[TICKET_ID_SIZE], const struct light_outcome *outcome)
+{
+    Mp__LightOutcome *wire = light_outcome_new(test_id, outcome->outcome, outcome->reason);
     if (outcome->outcome == PROBE_SKIPPED || outcome->outcome == PROBE_UNSUPPORTED)
         return wire;
     SET_COUNT(wire, sent, outcome->sent);

@@ -7,6 +7,7 @@
 #include "light.h"
 #include "meshperf.pb-c.h"
 #include "probe.h"
+#include "reach.h"
 
 // Intervals are merged pairwise until the report fits into one message.
 Mp__EndReport *report_to_wire(const struct probe_report *report);
@@ -17,6 +18,8 @@ void interval_to_wire(const struct probe_interval *interval, Mp__Interval *wire)
 
 Mp__LightOutcome *light_to_wire(
     const uint8_t test_id[TICKET_ID_SIZE], const struct light_outcome *outcome);
+Mp__LightOutcome *reach_to_wire(
+    const uint8_t test_id[TICKET_ID_SIZE], const struct reach_outcome *outcome, bool far);
 Mp__HostLoad *load_to_wire(const struct probe_load *load); // NULL if nothing was measured
 
 #endif

@@ -256,8 +256,7 @@ static void lease_over(void *arg, int64_t now_mono_ns)
     if (runner_count(self->runner) > 0)
         log_warn("nothing was heard from the controller for %.1f s: tests are stopped",
             (double)self->lease_ns / NS_PER_S);
-    runner_stop_all(self->runner);
-    lights_stop_all(self->lights);
+    orders_stop_all(self);
 }
 
 void session_lease(session_t *self)
@@ -419,7 +418,12 @@ session_t *session_new(const struct session_options *options)
         .run = options->light_run};
     self->runner = runner_new(guard, options->port, &runner_ops);
     self->lights = lights_new(guard, options->port, self->timers, self->clock, &lights_ops);
-    if (!self->runner || !self->lights)
+    struct reaches_ops reaches_ops = {.ctx = self,
+        .armed = orders_light_armed,
+        .opened = orders_light_opened,
+        .result = orders_light_result};
+    self->reaches = reaches_new(guard, self->timers, self->clock, &reaches_ops);
+    if (!self->runner || !self->lights || !self->reaches)
         session_destroy(&self);
     else
         link_open(self, 0);
@@ -434,6 +438,7 @@ void session_destroy(session_t **self_p)
     link_close(self);
     runner_destroy(&self->runner);
     lights_destroy(&self->lights);
+    reaches_destroy(&self->reaches);
     spool_destroy(&self->spool);
     timers_destroy(&self->timers);
     zlist_destroy(&self->outbox);
@@ -455,10 +460,11 @@ static zmq_pollitem_t readable(zsock_t *socket, int fd)
 
 int session_step(session_t *self, int timeout_ms, int wake_fd)
 {
-    zmq_pollitem_t items[5];
+    zmq_pollitem_t items[6];
     int count = 0, wait_ms = timers_wait_ms(self->timers);
     items[count++] = readable(runner_events(self->runner), -1);
     items[count++] = readable(lights_events(self->lights), -1);
+    items[count++] = readable(reaches_events(self->reaches), -1);
     if (wake_fd >= 0)
         items[count++] = readable(NULL, wake_fd);
     if (self->link) {
@@ -474,14 +480,14 @@ int session_step(session_t *self, int timeout_ms, int wake_fd)
     link_events(self);
     runner_turn(self->runner);
     lights_turn(self->lights);
+    reaches_turn(self->reaches);
     timers_run(self->timers);
     return self->fatal;
 }
 
 void session_goodbye(session_t *self)
 {
-    runner_stop_all(self->runner);
-    lights_stop_all(self->lights);
+    orders_stop_all(self);
     if (self->state != STATE_REGISTERED)
         return;
     Mp__Goodbye goodbye = MP__GOODBYE__INIT;

@@ -13,6 +13,7 @@
 #include "account.h"
 #include "clock.h"
 #include "lights.h"
+#include "reaches.h"
 #include "runner.h"
 #include "settings.h"
 

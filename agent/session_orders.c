@@ -135,6 +135,21 @@ void orders_light_armed(void *ctx, const uint8_t batch[ID_SIZE], const char *ref
     session_send(ctx, &envelope);
 }
 
+void orders_light_opened(void *ctx, Mp__LightOpened *opened)
+{
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.body_case = MP__ENVELOPE__BODY_LIGHT_OPENED;
+    envelope.light_opened = opened;
+    session_send(ctx, &envelope);
+}
+
+void orders_stop_all(session_t *self)
+{
+    runner_stop_all(self->runner);
+    lights_stop_all(self->lights);
+    reaches_stop_all(self->reaches);
+}
+
 // ------------------------------------------------------------------------------- registration
 
 static void on_enrolled(session_t *self, const Mp__Envelope *envelope)
@@ -169,8 +184,7 @@ static void on_welcome(session_t *self, const Mp__Envelope *envelope)
         return;
     if (self->epoch && welcome->epoch != self->epoch) {
         // Nobody waits for them any more; what they measured is sent all the same.
-        runner_stop_all(self->runner);
-        lights_stop_all(self->lights);
+        orders_stop_all(self);
     }
     timers_cancel(self->timers, &self->answer_timer);
     self->state = STATE_REGISTERED;
@@ -235,8 +249,7 @@ static void on_refused(session_t *self, const Mp__Envelope *envelope)
     log_error("the controller at %s refuses this agent: %s; trying again slowly",
         self->options.account->endpoint, text);
     if (refused->code == MP__REFUSED__CODE__REMOVED) {
-        runner_stop_all(self->runner);
-        lights_stop_all(self->lights);
+        orders_stop_all(self);
     }
     session_fail(self, session_slowly());
 }
@@ -295,6 +308,7 @@ static void on_stop(session_t *self, const Mp__Envelope *envelope)
 {
     runner_stop(self->runner, envelope->stop->test_id.data);
     lights_stop(self->lights, envelope->stop->test_id.data);
+    reaches_stop(self->reaches, envelope->stop->test_id.data);
 }
 
 static void on_light_arm(session_t *self, const Mp__Envelope *envelope)
@@ -302,8 +316,12 @@ static void on_light_arm(session_t *self, const Mp__Envelope *envelope)
     const Mp__LightArm *arm = envelope->light_arm;
     if (arm->epoch < self->epoch)
         return;
-    size_t reserved = runner_count(self->runner) + lights_count(self->lights) + arm->parts;
-    if (spool_room(self->spool, reserved))
+    bool port = reaches_knows(arm->spec);
+    size_t reserved = runner_count(self->runner) + lights_count(self->lights) +
+                      (port ? reaches_results(arm->parts) : arm->parts);
+    if (spool_room(self->spool, reserved) && port)
+        reaches_arm(self->reaches, arm);
+    else if (spool_room(self->spool, reserved))
         lights_arm(self->lights, arm);
     else
         orders_light_armed(self, arm->batch.data,
@@ -313,7 +331,14 @@ static void on_light_arm(session_t *self, const Mp__Envelope *envelope)
 
 static void on_light_go(session_t *self, const Mp__Envelope *envelope)
 {
+    // Each knows its own batches.
     lights_go(self->lights, envelope->light_go->batch.data);
+    reaches_go(self->reaches, envelope->light_go);
+}
+
+static void on_light_close(session_t *self, const Mp__Envelope *envelope)
+{
+    reaches_close(self->reaches, envelope->light_close->batch.data);
 }
 
 static const struct {
@@ -334,6 +359,7 @@ static const struct {
     {MP__ENVELOPE__BODY_RESULT_ACK, true, on_result_ack},
     {MP__ENVELOPE__BODY_LIGHT_ARM, true, on_light_arm},
     {MP__ENVELOPE__BODY_LIGHT_GO, true, on_light_go},
+    {MP__ENVELOPE__BODY_LIGHT_CLOSE, true, on_light_close},
 };
 
 static bool of_this_session(const session_t *self, const Mp__Envelope *envelope)

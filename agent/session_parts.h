@@ -22,6 +22,7 @@ struct session {
     spool_t *spool;
     runner_t *runner;
     lights_t *lights;
+    reaches_t *reaches;
     struct capability capability;
     uint8_t instance[ID_SIZE];
 
@@ -66,6 +67,8 @@ void orders_progress(
     void *ctx, const uint8_t test_id[ID_SIZE], const struct probe_interval *interval);
 void orders_report(void *ctx, const uint8_t test_id[ID_SIZE], Mp__EndReport *report);
 void orders_light_armed(void *ctx, const uint8_t batch[ID_SIZE], const char *refused);
+void orders_light_opened(void *ctx, Mp__LightOpened *opened);
 void orders_light_result(void *ctx, Mp__LightResult *result);
+void orders_stop_all(session_t *self);
 
 #endif

@@ -486,6 +486,13 @@ void director_light_armed(director_t *self, uint32_t agent_id, const Mp__LightAr
         batch_armed(batch, agent_id, armed);
 }
 
+void director_light_opened(director_t *self, uint32_t agent_id, const Mp__LightOpened *opened)
+{
+    struct batch *batch = batch_find(self, &opened->batch);
+    if (batch)
+        batch_opened(batch, agent_id, opened);
+}
+
 void director_light_result(director_t *self, uint32_t agent_id, const Mp__LightResult *result)
 {
     struct batch *batch = batch_find(self, &result->batch);

@@ -109,6 +109,7 @@ void director_ready(director_t *self, uint32_t agent_id, const Mp__Ready *ready)
 void director_progress(director_t *self, uint32_t agent_id, const Mp__Progress *progress);
 void director_result(director_t *self, uint32_t agent_id, const Mp__Result *result);
 void director_light_armed(director_t *self, uint32_t agent_id, const Mp__LightArmed *armed);
+void director_light_opened(director_t *self, uint32_t agent_id, const Mp__LightOpened *opened);
 void director_light_result(director_t *self, uint32_t agent_id, const Mp__LightResult *result);
 
 // Changes of an agent. `fresh` = another process than before (its running tests are gone).

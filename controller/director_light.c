@@ -12,12 +12,12 @@
 #define PEERS_A_PART 500 // under WIRE_PART_BYTES even with the longest names and addresses
 #define CHUNK_PARTS 64   // parts sent in one go
 
-static const struct cell_place *place_of(const struct batch *self, uint32_t entry)
+const struct cell_place *batch_place(const struct batch *self, uint32_t entry)
 {
     return &self->run->places[self->entries[entry].cell];
 }
 
-static struct light_agent *agent_find(const struct batch *self, uint32_t agent_id)
+struct light_agent *batch_agent(const struct batch *self, uint32_t agent_id)
 {
     for (uint32_t i = 0; i < self->agent_count; i++) {
         const struct host *host = self->run->hosts[self->agents[i].index];
@@ -29,7 +29,7 @@ static struct light_agent *agent_find(const struct batch *self, uint32_t agent_i
 
 bool batch_has(const struct batch *self, uint32_t agent_id)
 {
-    return agent_find(self, agent_id) != NULL;
+    return batch_agent(self, agent_id) != NULL;
 }
 
 // ------------------------------------------------------------------------------------------- life
@@ -51,8 +51,10 @@ static void batch_free(struct batch *self)
         free(self->agents[i].why);
     }
     free(self->agents);
-    for (uint32_t i = 0; i < self->entry_count; i++)
+    for (uint32_t i = 0; i < self->entry_count; i++) {
         doubt_drop(self, i);
+        ports_forget(self, i);
+    }
     free(self->entries);
     sodium_memzero(self->secret, sizeof self->secret);
     free(self);
@@ -112,12 +114,13 @@ static void resolve(struct batch *self, uint32_t entry)
 }
 
 // A cell that was not measured goes back, costs an attempt or not, or ends with `why`.
-static void entry_again(struct batch *self, uint32_t entry, bool lost, const char *why)
+void batch_entry_again(struct batch *self, uint32_t entry, bool lost, const char *why)
 {
     struct run *run = self->run;
     uint32_t cell = self->entries[entry].cell;
     resolve(self, entry);
     doubt_drop(self, entry);
+    ports_forget(self, entry);
     if (run->cells[cell].step != CELL_RUNS)
         return;
     if (!lost && run->cells[cell].attempts > run->options.retries)
@@ -145,17 +148,20 @@ static void batch_end(struct batch *self)
     for (uint32_t i = 0; i < self->entry_count; i++) {
         if (!is_open(self, i))
             continue;
+        if (ports_end(self, i))
+            continue;
         bool quiet = self->entries[i].doubtful != NULL;
+        bool theirs = quiet || self->entries[i].ends[0];
         snprintf(why, sizeof why, "%s %s",
-            self->run->names[quiet ? place_of(self, i)->to : place_of(self, i)->from],
+            self->run->names[theirs ? batch_place(self, i)->to : batch_place(self, i)->from],
             quiet ? "went away" : "sent no result in time");
-        entry_again(self, i, quiet, why);
+        batch_entry_again(self, i, quiet, why);
     }
     batch_destroy(&self);
 }
 
 // Ends the batch when no outcome is missing any more. True if it is gone.
-static bool batch_settle(struct batch *self)
+bool batch_settle(struct batch *self)
 {
     if (self->ending || self->unresolved > 0)
         return false;
@@ -173,20 +179,34 @@ static void batch_late(void *arg, int64_t now_mono_ns)
 }
 
 // An agent takes no part any more: its cells go back. `lost` costs them no attempt.
-static void leave_out(struct batch *self, struct light_agent *agent, bool lost, const char *why)
+void batch_leave_out(struct batch *self, struct light_agent *agent, bool lost, const char *why)
 {
     if (agent->out)
         return;
     agent->out = true;
     agent->why = strdup(why);
     for (uint32_t i = 0; i < agent->peer_count; i++)
-        if (is_open(self, agent->peers[i]))
-            entry_again(self, agent->peers[i], lost, why);
+        if (is_open(self, agent->peers[i]) && !ports_still_good(self, agent, agent->peers[i]))
+            batch_entry_again(self, agent->peers[i], lost, why);
+}
+
+void batch_deadline(struct batch *self, int64_t delay_ns)
+{
+    timers_t *timers = self->run->director->timers;
+    timers_cancel(timers, &self->timer);
+    self->timer = timers_after(timers, delay_ns, batch_late, self);
+}
+
+int batch_send(struct batch *self, const struct light_agent *agent, Mp__Envelope *envelope)
+{
+    director_t *director = self->run->director;
+    return director->ops.send(
+        director->ops.ctx, self->run->hosts[agent->index]->agent_id, envelope);
 }
 
 // ---------------------------------------------------------------------------------------- go
 
-static void batch_go(struct batch *self)
+void batch_go(struct batch *self)
 {
     director_t *director = self->run->director;
     Mp__LightGo go = MP__LIGHT_GO__INIT;
@@ -194,18 +214,21 @@ static void batch_go(struct batch *self)
     go.batch = (ProtobufCBinaryData){ID_SIZE, self->id};
     self->going = true;
     self->started_wall_ns = clock_wall(director->clock);
-    timers_cancel(director->timers, &self->timer);
-    self->timer =
-        timers_after(director->timers, self->spec.duration_ns + LIGHT_MARGIN_NS, batch_late, self);
+    batch_deadline(
+        self, (self->ports ? ports_duration_ns(self) : self->spec.duration_ns) + LIGHT_MARGIN_NS);
     for (uint32_t i = 0; i < self->agent_count; i++) {
         struct light_agent *agent = &self->agents[i];
         if (agent->out)
             continue;
         envelope.body_case = MP__ENVELOPE__BODY_LIGHT_GO;
         envelope.light_go = &go;
-        struct host *host = self->run->hosts[agent->index];
-        if (director->ops.send(director->ops.ctx, host->agent_id, &envelope) != 0)
-            leave_out(self, agent, true, "it went away");
+        if (self->ports)
+            ports_go(self, agent, &go);
+        if (batch_send(self, agent, &envelope) != 0)
+            batch_leave_out(self, agent, true, "it went away");
+        free(go.services);
+        go.services = NULL;
+        go.n_services = 0;
     }
     batch_settle(self);
 }
@@ -215,7 +238,11 @@ static void batch_go_if_armed(struct batch *self)
     for (uint32_t i = 0; i < self->agent_count; i++)
         if (!self->agents[i].armed && !self->agents[i].out)
             return;
-    if (!self->going && !self->ending && self->unresolved > 0)
+    if (self->going || self->ending || self->unresolved == 0)
+        return;
+    if (self->ports)
+        ports_open(self);
+    else
         batch_go(self);
 }
 
@@ -231,7 +258,7 @@ static void batch_not_armed(void *arg, int64_t now_mono_ns)
             continue;
         snprintf(why, sizeof why, "%s did not prepare for probes within %d s",
             self->run->names[agent->index], (int)(ARMED_DEADLINE_NS / NS_PER_S));
-        leave_out(self, agent, false, why);
+        batch_leave_out(self, agent, false, why);
     }
     if (!batch_settle(self))
         batch_go_if_armed(self);
@@ -239,7 +266,7 @@ static void batch_not_armed(void *arg, int64_t now_mono_ns)
 
 void batch_armed(struct batch *self, uint32_t agent_id, const Mp__LightArmed *armed)
 {
-    struct light_agent *agent = agent_find(self, agent_id);
+    struct light_agent *agent = batch_agent(self, agent_id);
     if (!agent || agent->armed || agent->out || self->going)
         return;
     if (armed->refused && *armed->refused) {
@@ -255,7 +282,7 @@ void batch_armed(struct batch *self, uint32_t agent_id, const Mp__LightArmed *ar
             if (self->run->cells[cell].step == CELL_RUNS)
                 run_cell_end(self->run, cell, MP__CELL_STATE__SKIPPED, why);
         }
-        leave_out(self, agent, false, why);
+        batch_leave_out(self, agent, false, why);
     }
     agent->armed = true;
     if (!batch_settle(self))
@@ -264,12 +291,15 @@ void batch_armed(struct batch *self, uint32_t agent_id, const Mp__LightArmed *ar
 
 void batch_agent_gone(struct batch *self, uint32_t agent_id)
 {
-    struct light_agent *agent = agent_find(self, agent_id);
+    struct light_agent *agent = batch_agent(self, agent_id);
     if (!agent)
         return;
-    leave_out(self, agent, true, "it went away");
-    if (!batch_settle(self))
-        batch_go_if_armed(self);
+    batch_leave_out(self, agent, true, "it went away");
+    if (batch_settle(self))
+        return;
+    batch_go_if_armed(self);
+    if (self->ports && self->going)
+        ports_close_if_probed(self);
 }
 
 // ------------------------------------------------------------------------------------ results
@@ -280,11 +310,24 @@ static int by_id(const void *a, const void *b)
         ((const struct light_entry *)a)->id, ((const struct light_entry *)b)->id, ID_SIZE);
 }
 
-static void entry_final(struct batch *self, uint32_t entry, Mp__Cell *cell, struct receipt *receipt)
+void batch_entry_final(struct batch *self, uint32_t entry, Mp__Cell *cell, struct receipt *first,
+    struct receipt *second)
 {
     resolve(self, entry);
     self->run->director->tests_done++;
-    run_cell_final(self->run, cell, receipt, NULL);
+    run_cell_final(self->run, cell, first, second);
+}
+
+static void entry_final(struct batch *self, uint32_t entry, Mp__Cell *cell, struct receipt *receipt)
+{
+    batch_entry_final(self, entry, cell, receipt, NULL);
+}
+
+struct light_entry *batch_entry(const struct batch *self, const ProtobufCBinaryData *id)
+{
+    struct light_entry key;
+    memcpy(key.id, id->data, ID_SIZE);
+    return bsearch(&key, self->entries, self->entry_count, sizeof key, by_id);
 }
 
 // Those whose reflector was heard of since it was asked stand as they are: the path lost the
@@ -299,7 +342,7 @@ static void doubt_turn(void *arg, int64_t now_mono_ns)
         struct light_entry *entry = &self->entries[i];
         if (!entry->doubtful)
             continue;
-        const struct agent *reflector = run_agent(self->run, place_of(self, i)->to);
+        const struct agent *reflector = run_agent(self->run, batch_place(self, i)->to);
         if (self->run->cells[entry->cell].step != CELL_RUNS) {
             resolve(self, i);
             doubt_drop(self, i);
@@ -323,7 +366,7 @@ static void doubt(struct batch *self, uint32_t number, Mp__Cell *cell, struct re
 {
     director_t *director = self->run->director;
     struct light_entry *entry = &self->entries[number];
-    const struct host *host = self->run->hosts[place_of(self, number)->to];
+    const struct host *host = self->run->hosts[batch_place(self, number)->to];
     Mp__Ping ping = MP__PING__INIT;
     Mp__Envelope envelope = MP__ENVELOPE__INIT;
     entry->doubtful = cell;
@@ -353,7 +396,7 @@ static void outcome_cell(struct batch *self, const Mp__LightOutcome *outcome,
                    (outcome->outcome == MP__OUTCOME__OUTCOME_FAILED &&
                        (!outcome->has_sent || outcome->sent == 0));
     if (nothing && run->cells[index].attempts <= run->options.retries) {
-        entry_again(self, number, false, "it was stopped");
+        batch_entry_again(self, number, false, "it was stopped");
         return;
     }
     Mp__Cell *cell = run_cell_new(run, index, MP__CELL_STATE__OK, NULL);
@@ -369,16 +412,16 @@ static void outcome_cell(struct batch *self, const Mp__LightOutcome *outcome,
 // False if this agent's part was not asked for.
 bool batch_result(struct batch *self, uint32_t agent_id, const Mp__LightResult *result)
 {
-    struct light_agent *agent = agent_find(self, agent_id);
+    struct light_agent *agent = batch_agent(self, agent_id);
+    if (agent && self->going && self->ports)
+        return ports_result(self, agent, result);
     if (!agent || !self->going || agent->done)
         return false;
     struct receipt *receipt = receipt_new(agent_id, result->sequence);
     for (size_t i = 0; i < result->n_outcomes; i++) {
-        struct light_entry key, *entry;
-        memcpy(key.id, result->outcomes[i]->test_id.data, ID_SIZE);
-        entry = bsearch(&key, self->entries, self->entry_count, sizeof key, by_id);
+        struct light_entry *entry = batch_entry(self, &result->outcomes[i]->test_id);
         if (entry && !entry->resolved && !entry->doubtful &&
-            place_of(self, (uint32_t)(entry - self->entries))->from == agent->index)
+            batch_place(self, (uint32_t)(entry - self->entries))->from == agent->index)
             outcome_cell(self, result->outcomes[i], result, entry, receipt);
     }
     receipt_settle(self->run->director, &receipt);
@@ -386,7 +429,8 @@ bool batch_result(struct batch *self, uint32_t agent_id, const Mp__LightResult *
         agent->done = true;
         for (uint32_t i = 0; i < agent->probed; i++)
             if (is_open(self, agent->peers[i]) && !self->entries[agent->peers[i]].doubtful)
-                entry_again(self, agent->peers[i], false, "its prober left it out of its results");
+                batch_entry_again(
+                    self, agent->peers[i], false, "its prober left it out of its results");
     }
     batch_settle(self);
     return true;
@@ -410,7 +454,7 @@ static void part_add(const struct batch *self, const struct light_agent *agent, 
     struct arm_part *part)
 {
     const struct run *run = self->run;
-    const struct cell_place *place = place_of(self, entry);
+    const struct cell_place *place = batch_place(self, entry);
     bool probes = place->from == agent->index;
     uint32_t other = probes ? place->to : place->from;
     const struct agent *mine = run_agent(run, agent->index), *theirs = run_agent(run, other);
@@ -427,6 +471,8 @@ static void part_add(const struct batch *self, const struct light_agent *agent, 
     peer->peer_address = (char *)remote;
     peer->peer_name = run->names[other];
     peer->peer_port = theirs->data_port;
+    if (self->ports)
+        ports_part(self, entry, probes, peer);
     part->list[part->count++] = peer;
 }
 
@@ -444,7 +490,8 @@ static int send_part(struct batch *self, const struct light_agent *agent)
     arm.part = agent->part;
     arm.parts = agent->parts;
     arm.spec = &spec;
-    arm.expiry_ns = self->spec.duration_ns + ARMED_DEADLINE_NS + LIGHT_MARGIN_NS;
+    arm.expiry_ns = (self->ports ? ports_duration_ns(self) : self->spec.duration_ns) +
+                    ARMED_DEADLINE_NS + LIGHT_MARGIN_NS;
     arm.epoch = director->epoch;
     arm.peers = part->list;
     arm.n_peers = part->count;
@@ -476,7 +523,7 @@ static void arm_some(void *arg, int64_t now_mono_ns)
             if (rc == 0)
                 continue;
             self->run->hosts[agent->index]->unreachable = true;
-            leave_out(self, agent, true, "it went away");
+            batch_leave_out(self, agent, true, "it went away");
         }
         more = more || (!agent->out && agent->part < agent->parts);
     }
@@ -496,8 +543,8 @@ static void batch_fill_agents(struct batch *self)
     uint32_t *number = zmalloc((run->agent_count + 1) * sizeof *number);
     uint32_t *degree = zmalloc((run->agent_count + 1) * sizeof *degree);
     for (uint32_t i = 0; i < self->entry_count; i++) {
-        degree[place_of(self, i)->from]++;
-        degree[place_of(self, i)->to]++;
+        degree[batch_place(self, i)->from]++;
+        degree[batch_place(self, i)->to] += !run->targets[batch_place(self, i)->to];
     }
     for (uint32_t h = 0; h < run->agent_count; h++)
         self->agent_count += degree[h] > 0;
@@ -514,7 +561,9 @@ static void batch_fill_agents(struct batch *self)
     }
     for (int reflects = 0; reflects <= 1; reflects++)
         for (uint32_t i = 0; i < self->entry_count; i++) {
-            const struct cell_place *place = place_of(self, i);
+            const struct cell_place *place = batch_place(self, i);
+            if (reflects && run->targets[place->to])
+                continue;
             struct light_agent *agent = &self->agents[number[reflects ? place->to : place->from]];
             agent->peers[agent->peer_count++] = i;
             agent->probed += !reflects;
@@ -545,6 +594,7 @@ void batch_start(
     self->phase = run->phase;
     self->spec = run->options.phases[run->phase].spec;
     self->spec.probe_rate = rate;
+    self->ports = self->spec.kind == TEST_PORT;
     self->since_mono_ns = clock_mono(director->clock);
     randombytes_buf(self->id, sizeof self->id);
     randombytes_buf(self->secret, sizeof self->secret);
@@ -644,7 +694,8 @@ static bool hosts_idle(const struct run *run, const uint32_t *cells, uint32_t co
     for (uint32_t i = 0; i < count; i++) {
         const struct cell_place *place = &run->places[cells[i]];
         if (!ledger_host_idle(run->director->ledger, run->hosts[place->from]->ledger) ||
-            !ledger_host_idle(run->director->ledger, run->hosts[place->to]->ledger))
+            (!run->targets[place->to] &&
+                !ledger_host_idle(run->director->ledger, run->hosts[place->to]->ledger)))
             return false;
     }
     return true;
@@ -656,8 +707,9 @@ bool batch_start_next(struct run *run)
     struct candidates found = {0};
     struct light_load load = {0};
     gather(run, &found, &load);
-    size_t batches = planner_light_batches(spec, &load);
-    uint32_t count = thin(run, &found, batches);
+    bool ports = spec->kind == TEST_PORT;
+    size_t batches = ports ? 1 : planner_light_batches(spec, &load);
+    uint32_t count = ports ? ports_thin(run, found.cells, found.count) : thin(run, &found, batches);
     bool idle = hosts_idle(run, found.cells, count);
     if (idle && count > 0) {
         load.most_of_agent = (load.most_of_agent + batches - 1) / batches;

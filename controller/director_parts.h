@@ -9,6 +9,7 @@
 //   director_test.c    one bandwidth test
 //   director_light.c   one batch of light probes
 //   director_again.c   cells that are measured more than once: passes, and alone after the run
+//   director_port.c    what is different where the probes are of ports
 //   director_events.c  what followers of a run are told
 
 #include <czmq.h>
@@ -200,6 +201,10 @@ struct light_entry {
     Mp__Cell *doubtful;
     struct receipt *receipt; // a hold on the result that it came with
     int64_t asked_mono_ns;   // when the reflector was asked for a sign of life
+    // Ports: what both ends found, and a service that holds the port.
+    Mp__LightOutcome *ends[2]; // probing, listening
+    struct receipt *receipts[2];
+    bool service;
 };
 
 struct light_agent {
@@ -210,6 +215,9 @@ struct light_agent {
     uint32_t parts_seen;
     bool armed, out; // out: left behind, lost or refused
     bool done;
+    bool opened;              // ports: its listeners stand open
+    uint32_t heard_parts_seen; // ports: of its results as the listening end
+    bool heard;
     char *why; // it is out
 };
 
@@ -225,6 +233,7 @@ struct batch {
     uint32_t agent_count;
     uint32_t from, to; // scheduled: the pair that it holds; from == to: none
     bool going, ending;
+    bool ports, opening, closing; // of ports: listeners open before probes go, and close after them
     int64_t since_mono_ns, started_wall_ns;
     uint64_t timer, send_timer, doubt_timer;
     void *place; // in run->batches
@@ -351,9 +360,40 @@ void batch_start(
 bool batch_start_next(struct run *run);
 void batch_armed(struct batch *self, uint32_t agent_id, const Mp__LightArmed *armed);
 bool batch_result(struct batch *self, uint32_t agent_id, const Mp__LightResult *result);
+void batch_opened(struct batch *self, uint32_t agent_id, const Mp__LightOpened *opened);
 void batch_agent_gone(struct batch *self, uint32_t agent_id);
 void batch_abort(struct batch **self_p, const char *why);
 bool batch_has(const struct batch *self, uint32_t agent_id);
+
+// Shared with director_port.c.
+const struct cell_place *batch_place(const struct batch *self, uint32_t entry);
+struct light_agent *batch_agent(const struct batch *self, uint32_t agent_id);
+struct light_entry *batch_entry(const struct batch *self, const ProtobufCBinaryData *id);
+int batch_send(struct batch *self, const struct light_agent *agent, Mp__Envelope *envelope);
+void batch_go(struct batch *self);
+void batch_leave_out(
+    struct batch *self, struct light_agent *agent, bool lost, const char *why);
+void batch_entry_again(struct batch *self, uint32_t entry, bool lost, const char *why);
+void batch_entry_final(
+    struct batch *self, uint32_t entry, Mp__Cell *cell, struct receipt *first, struct receipt *second);
+bool batch_settle(struct batch *self); // true if it is over and gone
+void batch_deadline(struct batch *self, int64_t delay_ns); // everything that is open then goes back
+
+// ------------------------------------------------------------------------------- director_port.c
+
+// Every agent has its list: listeners open now, probes go after them.
+void ports_open(struct batch *self);
+void ports_go(struct batch *self, struct light_agent *agent, Mp__LightGo *go);
+int64_t ports_duration_ns(const struct batch *self);
+bool ports_result(struct batch *self, struct light_agent *agent, const Mp__LightResult *result);
+void ports_forget(struct batch *self, uint32_t entry); // what its ends said
+// Both ends' part in what is left of a batch without this agent.
+bool ports_still_good(const struct batch *self, const struct light_agent *agent, uint32_t entry);
+void ports_close_if_probed(struct batch *self);
+bool ports_end(struct batch *self, uint32_t number);
+void ports_part(const struct batch *self, uint32_t entry, bool probes, Mp__LightPeer *peer);
+// Chooses the cells of the next batch: keeps them at the front of `cells`, and returns how many.
+uint32_t ports_thin(struct run *run, uint32_t *cells, uint32_t count);
 
 // ----------------------------------------------------------------------------- director_events.c
 

@@ -50,6 +50,11 @@ enum flag {
     FLAG_MSS,
     FLAG_FLOWS,
     FLAG_UNTIL,
+    FLAG_PORT,
+    FLAG_ATTEMPTS,
+    FLAG_TIMEOUT,
+    FLAG_RATE,
+    FLAG_FROM_PORT,
     FLAG_OTHER,
     FLAG_COUNT
 };
@@ -62,7 +67,7 @@ struct flags {
     int64_t connect_timeout_ns;
     struct testspec test; // values of test options only where `given`
     bool bitrate_max;
-    struct words from, to, both, shared, labels, reports;
+    struct words from, to, both, shared, labels, reports, ports;
     const char *pairs, *name, *metric, *group_by, *role;
     uint64_t seed;
     bool seed_given, machines_ignore, plan, detach, allow_incomplete, pair, expires_given;

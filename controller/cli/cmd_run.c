@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "ports.h"
 #include "report.h"
 #include "selector.h"
 #include "wire.h"
@@ -14,11 +15,11 @@ static int parse_kinds(struct cli *cli, enum test_kind *kinds)
     for (size_t i = 0; i < cli->word_count; i++) {
         const char *word = cli->words[i];
         bool known = test_kind_parse(word, &kinds[i]);
-        if (known && !test_kind_is_bandwidth(kinds[i]) && kinds[i] != TEST_LATENCY)
+        if (known && kinds[i] == TEST_PATH)
             return cli_usage(
-                "'%s' is no test that this version can run (tcp, udp, sctp, latency)", word);
+                "'%s' is no test that this version can run (tcp, udp, sctp, latency, port)", word);
         if (!known)
-            return cli_usage("'%s' is no test: tcp, udp, sctp or latency", word);
+            return cli_usage("'%s' is no test: tcp, udp, sctp, latency or port", word);
         for (size_t k = 0; k < i; k++)
             if (kinds[k] == kinds[i])
                 return cli_usage("'%s' is named twice", word);
@@ -72,6 +73,8 @@ struct request {
     struct testspec specs[TEST_KIND_MAX];
     Mp__TestSpec wires[TEST_KIND_MAX];
     Mp__TestSpec *tests[TEST_KIND_MAX];
+    Mp__PortRange ranges[WORDS_MAX];
+    Mp__PortRange *ports[WORDS_MAX];
 };
 
 static int fill_tests(struct cli *cli, const enum test_kind *kinds, struct request *request)
@@ -88,6 +91,30 @@ static int fill_tests(struct cli *cli, const enum test_kind *kinds, struct reque
     }
     request->message.n_tests = cli->word_count;
     request->message.tests = request->tests;
+    return 0;
+}
+
+static int fill_ports(struct cli *cli, struct request *request)
+{
+    const struct words *words = &cli->flags.ports;
+    char error[256];
+    bool probes = false;
+    for (size_t i = 0; i < request->message.n_tests; i++)
+        probes = probes || request->tests[i]->kind == MP__TEST_KIND__PORT;
+    if (probes && words->count == 0)
+        return cli_usage("port: which one? Name at least one with --port, such as --port tcp/443");
+    for (size_t i = 0; i < words->count; i++) {
+        struct port_range range;
+        if (port_range_parse(words->word[i], &range, error))
+            return cli_usage("--port: %s", error);
+        request->ranges[i] = (Mp__PortRange)MP__PORT_RANGE__INIT;
+        request->ranges[i].transport = range.transport;
+        request->ranges[i].first = range.first;
+        request->ranges[i].last = range.last;
+        request->ports[i] = &request->ranges[i];
+    }
+    request->message.ports = request->ports;
+    request->message.n_ports = words->count;
     return 0;
 }
 
@@ -140,6 +167,8 @@ int cmd_run(struct cli *cli)
         status = check_flags(cli, kinds);
     if (!status)
         status = fill_tests(cli, kinds, &request);
+    if (!status)
+        status = fill_ports(cli, &request);
     if (status)
         return status;
     fill_request(cli, &request);

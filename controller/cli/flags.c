@@ -3,6 +3,7 @@
 
 #include "cli.h"
 #include "errors.h"
+#include "ports.h"
 #include "report.h"
 #include "units.h"
 
@@ -152,6 +153,23 @@ static int seed(struct flags *flags, const char *word, char *error)
     return yes(&flags->seed_given);
 }
 
+static int port(struct flags *flags, const char *word, char *error)
+{
+    struct port_range range;
+    int rc = port_range_parse(word, &range, error);
+    return rc ? rc : append(&flags->ports, word, error);
+}
+
+static int probe_rate(struct flags *flags, const char *word, char *error)
+{
+    unsigned rate;
+    int rc = count(word, 1, (uint64_t)TESTSPEC_AGENT_RATE_MAX,
+        "a number of probes a second from 1 to 5000", &rate, error);
+    if (rc == 0)
+        flags->test.agent_rate = rate;
+    return rc;
+}
+
 static int one_of(const char **out, const char *word, const char *expected, bool known, char *error)
 {
     return known ? text(out, word) : refuse(error, word, expected);
@@ -211,6 +229,16 @@ SET(flows, FLAG_FLOWS,
     count(
         word, 1, TESTSPEC_FLOWS_MAX, "a number of flows from 1 to 256", &flags->test.flows, error))
 SET(until, FLAG_UNTIL, until(&flags->test.until, word, error))
+SET(port, FLAG_PORT, port(flags, word, error))
+SET(attempts, FLAG_ATTEMPTS,
+    count(word, 1, TESTSPEC_ATTEMPTS_MAX, "a number of attempts from 1 to 16",
+        &flags->test.attempts, error))
+SET(timeout, FLAG_TIMEOUT,
+    duration(word, TESTSPEC_TIMEOUT_MIN_NS, TESTSPEC_TIMEOUT_MAX_NS,
+        "a time between 50ms and 60s, such as 2s", &flags->test.timeout_ns, error))
+SET(rate, FLAG_RATE, probe_rate(flags, word, error))
+SET(from_port, FLAG_FROM_PORT,
+    count(word, 1, 65535, "a port number", &flags->test.from_port, error))
 SET(from, FLAG_OTHER, append(&flags->from, word, error))
 SET(to, FLAG_OTHER, append(&flags->to, word, error))
 SET(both, FLAG_OTHER, both_ends(flags, word, error))
@@ -280,6 +308,12 @@ static const struct option_spec specs[] = {
     {"until", 0, "PERCENT",
         "end a test early, once its result is known so well;\n-t is then the longest time",
         set_until, SCOPE_RUN, false},
+    {"port", 0, "PROTO/PORT[-PORT]", "what a port test probes: tcp/443, udp/53, sctp/9000-9003", set_port,
+        SCOPE_RUN, false},
+    {"attempts", 0, "3", "tries of a probe that stays silent", set_attempts, SCOPE_RUN, false},
+    {"timeout", 0, "2s", "patience of each try", set_timeout, SCOPE_RUN, false},
+    {"rate", 0, "200", "port probes a second of one agent", set_rate, SCOPE_RUN, false},
+    {"from-port", 0, "N", "source port of port probes", set_from_port, SCOPE_RUN, false},
     {"from", 0, "SEL",
         "senders: name, name*, key=value, key!=value, CIDR;\ncomma = and, repeated = or", set_from,
         SCOPE_RUN, false},
@@ -358,6 +392,13 @@ static const struct {
     {FLAG_MSS, "--mss", KIND(TEST_TCP)},
     {FLAG_FLOWS, "--flows", KIND(TEST_LATENCY)},
     {FLAG_UNTIL, "--until", LOAD | KIND(TEST_LATENCY)},
+    {FLAG_TIME, "--time", LOAD | KIND(TEST_LATENCY)},
+    {FLAG_OMIT, "--omit", LOAD | KIND(TEST_LATENCY)},
+    {FLAG_PORT, "--port", KIND(TEST_PORT)},
+    {FLAG_ATTEMPTS, "--attempts", KIND(TEST_PORT)},
+    {FLAG_TIMEOUT, "--timeout", KIND(TEST_PORT)},
+    {FLAG_RATE, "--rate", KIND(TEST_PORT)},
+    {FLAG_FROM_PORT, "--from-port", KIND(TEST_PORT)},
 };
 
 static bool knows(enum test_kind kind, enum flag flag)
@@ -401,6 +442,10 @@ void flags_to_spec(const struct flags *flags, struct testspec *spec)
     TAKE(FLAG_MSS, mss);
     TAKE(FLAG_FLOWS, flows);
     TAKE(FLAG_UNTIL, until);
+    TAKE(FLAG_ATTEMPTS, attempts);
+    TAKE(FLAG_TIMEOUT, timeout_ns);
+    TAKE(FLAG_RATE, agent_rate);
+    TAKE(FLAG_FROM_PORT, from_port);
 #undef TAKE
     if (flags->given[FLAG_CONGESTION] && knows(spec->kind, FLAG_CONGESTION))
         memcpy(spec->congestion, from->congestion, sizeof spec->congestion);

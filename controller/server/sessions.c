@@ -401,6 +401,11 @@ static void on_armed(const struct speaker *who, Mp__Envelope *message)
     director_light_armed(who->server->director, who->agent->id, message->light_armed);
 }
 
+static void on_opened(const struct speaker *who, Mp__Envelope *message)
+{
+    director_light_opened(who->server->director, who->agent->id, message->light_opened);
+}
+
 // True if this result is new and goes on to the director.
 static bool result_arrived(const struct speaker *who, uint64_t sequence)
 {
@@ -449,6 +454,7 @@ static const struct {
     {MP__ENVELOPE__BODY_PROGRESS, on_progress},
     {MP__ENVELOPE__BODY_RESULT, on_result},
     {MP__ENVELOPE__BODY_LIGHT_ARMED, on_armed},
+    {MP__ENVELOPE__BODY_LIGHT_OPENED, on_opened},
     {MP__ENVELOPE__BODY_LIGHT_RESULT, on_light_result},
 };
 

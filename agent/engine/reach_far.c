@@ -1,0 +1,350 @@
+// The listening end: listeners, the connections they accept, and what looking on finds.
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "reach_parts.h"
+
+#define BACKLOG 128
+#define ACCEPTS_A_TURN 64
+
+// -------------------------------------------------------------------------------------- contacts
+
+void contact_add(struct listener *listener, const struct reach_contact *contact)
+{
+    for (unsigned i = 0; i < listener->contact_count; i++)
+        if (listener->contacts[i].port == contact->port &&
+            strcmp(listener->contacts[i].address, contact->address) == 0)
+            return;
+    if (listener->contact_count < CONTACTS_A_LISTENER)
+        listener->contacts[listener->contact_count++] = *contact;
+}
+
+// -------------------------------------------------------------------------------------- opening
+
+static struct listener *listener_of(struct reach *self, const struct entry *entry)
+{
+    struct listener *l = self->listeners;
+    while (l && (l->port.transport != entry->peer.port.transport ||
+                    l->port.number != entry->peer.port.number ||
+                    strcmp(l->address, entry->peer.local_address) != 0))
+        l = l->next;
+    if (l)
+        return l;
+    l = calloc(1, sizeof *l);
+    if (!l)
+        abort();
+    l->watch = (struct watch){WATCH_LISTENER, -1};
+    l->port = entry->peer.port;
+    memcpy(l->address, entry->peer.local_address, sizeof l->address);
+    l->next = self->listeners;
+    self->listeners = l;
+    return l;
+}
+
+static int bind_to(int fd, const char *text, uint16_t port)
+{
+    struct sockaddr_storage address;
+    socklen_t size;
+    if (!reach_address(text, port, &address, &size))
+        return EINVAL;
+    if (bind(fd, (struct sockaddr *)&address, size) == 0)
+        return 0;
+    if (errno != EADDRNOTAVAIL)
+        return errno;
+    // Translated on the way here: the address is not this host's own.
+    const char *any = address.ss_family == AF_INET6 ? "::" : "0.0.0.0";
+    (void)!reach_address(any, port, &address, &size);
+    return bind(fd, (struct sockaddr *)&address, size) == 0 ? 0 : errno;
+}
+
+static int listener_bind(struct listener *self)
+{
+    bool datagram = self->port.transport == MP__TRANSPORT__OVER_UDP;
+    unsigned family = strchr(self->address, ':') ? AF_INET6 : AF_INET;
+    int one = 1;
+    self->watch.fd = reach_socket(family, self->port.transport);
+    if (self->watch.fd < 0)
+        return errno;
+    if (self->port.transport == MP__TRANSPORT__OVER_TCP)
+        (void)setsockopt(self->watch.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    int error = bind_to(self->watch.fd, self->address, self->port.number);
+    if (error == 0 && !datagram && listen(self->watch.fd, BACKLOG) < 0)
+        error = errno;
+    return error;
+}
+
+static void listener_open(struct reach *self, struct listener *listener)
+{
+    int error = listener_bind(listener);
+    if (error == 0 && !reach_watch(self, &listener->watch, EPOLLIN))
+        error = errno;
+    if (error == 0)
+        return;
+    reach_unwatch(&listener->watch);
+    listener->service = error == EADDRINUSE ||
+                        (error == EACCES && diag_listens(&listener->port, listener->address));
+    if (error == EACCES)
+        snprintf(listener->why, PROBE_TEXT_SIZE,
+            "the agent may not open this port without CAP_NET_BIND_SERVICE");
+    else
+        snprintf(
+            listener->why, PROBE_TEXT_SIZE, "the agent cannot open this port: %s", strerror(error));
+}
+
+void far_open(struct reach *self)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        struct entry *entry = &self->entries[i];
+        if (entry->peer.probes || entry->peer.skip)
+            continue;
+        entry->listener = listener_of(self, entry);
+        if (entry->peer.arm && entry->listener->watch.fd < 0 && !*entry->listener->why)
+            listener_open(self, entry->listener);
+    }
+    for (struct listener *l = self->listeners; l; l = l->next) {
+        if (l->watch.fd >= 0 || *l->why)
+            continue;
+        l->service = diag_listens(&l->port, l->address);
+        snprintf(l->why, PROBE_TEXT_SIZE, "a service is expected there, and none listens");
+    }
+    for (size_t i = 0; i < self->count; i++)
+        if (self->entries[i].listener)
+            self->entries[i].service = self->entries[i].listener->service;
+}
+
+// ----------------------------------------------------------------------------------------
+// answering
+
+static bool may_speak(const struct reach *self, const char *address)
+{
+    return !self->allowed || self->allowed(self->ctx, address);
+}
+
+// The whole question of somebody: whose probe is it? The answer is written if it is one.
+static struct entry *recognise(struct reach *self, const struct listener *listener,
+    const uint8_t *bytes, size_t size, const struct reach_contact *from, uint8_t answer[REACH_SIZE])
+{
+    uint8_t nonce[16];
+    struct entry *entry = reach_entry_of(self, bytes, size, listener);
+    if (!entry || !reach_unpack(&entry->peer.keys, REACH_ASK, bytes, size, nonce) ||
+        !may_speak(self, from->address))
+        return NULL;
+    entry->outcome.arrived = MP__ARRIVED__ARRIVED_YES;
+    memcpy(entry->outcome.seen_from, from->address, sizeof entry->outcome.seen_from);
+    reach_pack(&entry->peer.keys, REACH_REPLY, nonce, answer);
+    return entry;
+}
+
+static void on_datagrams(struct reach *self, struct listener *listener)
+{
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        uint8_t bytes[REACH_SIZE + 1], answer[REACH_SIZE];
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof peer;
+        struct reach_contact from;
+        ssize_t got = recvfrom(
+            listener->watch.fd, bytes, sizeof bytes, MSG_DONTWAIT, (struct sockaddr *)&peer, &size);
+        if (got < 0)
+            return;
+        reach_text(&peer, &from);
+        if (recognise(self, listener, bytes, (size_t)got, &from, answer))
+            (void)!sendto(listener->watch.fd, answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL,
+                (struct sockaddr *)&peer, size);
+    }
+}
+
+// Ends by reset, so that nothing of it stays behind. Who said no nonce was a contact all the same.
+static void connection_end(struct reach *self, struct connection **at)
+{
+    struct connection *connection = *at;
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(connection->watch.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    reach_unwatch(&connection->watch);
+    if (!connection->answered)
+        contact_add(connection->listener, &connection->peer);
+    *at = connection->next;
+    self->connection_count--;
+    connection->next = self->ended;
+    self->ended = connection;
+}
+
+void far_bury(struct reach *self)
+{
+    while (self->ended) {
+        struct connection *connection = self->ended;
+        self->ended = connection->next;
+        free(connection);
+    }
+}
+
+static void on_connections(struct reach *self, struct listener *listener, int64_t now)
+{
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof peer;
+        int fd = accept4(
+            listener->watch.fd, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0)
+            return;
+        struct connection **last = &self->connections;
+        while (*last && (*last)->next)
+            last = &(*last)->next;
+        if (self->connection_count >= CONNECTIONS_MAX)
+            connection_end(self, last); // new ones stand in front
+        struct connection *connection = calloc(1, sizeof *connection);
+        if (!connection)
+            abort();
+        connection->watch = (struct watch){WATCH_CONNECTION, fd};
+        connection->listener = listener;
+        connection->until_mono_ns = now + CONNECTION_NS;
+        reach_text(&peer, &connection->peer);
+        connection->next = self->connections;
+        self->connections = connection;
+        self->connection_count++;
+        if (!reach_watch(self, &connection->watch, EPOLLIN))
+            connection_end(self, &self->connections);
+    }
+}
+
+static void on_bytes(struct reach *self, struct connection *connection)
+{
+    struct connection **at = &self->connections;
+    uint8_t answer[REACH_SIZE];
+    while (*at != connection)
+        at = &(*at)->next;
+    if (connection->answered) { // it was to close
+        connection_end(self, at);
+        return;
+    }
+    ssize_t got = recv(connection->watch.fd, connection->bytes + connection->got,
+        REACH_SIZE - connection->got, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got > 0)
+        connection->got += (size_t)got;
+    if (got > 0 && connection->got < REACH_SIZE)
+        return;
+    if (got > 0 && recognise(self, connection->listener, connection->bytes, connection->got,
+                       &connection->peer, answer)) {
+        connection->answered = true;
+        if (send(connection->watch.fd, answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL) ==
+            (ssize_t)sizeof answer)
+            return;
+    }
+    connection_end(self, at);
+}
+
+void far_event(struct reach *self, struct watch *watch, int64_t now)
+{
+    if (watch->kind == WATCH_CONNECTION)
+        on_bytes(self, (struct connection *)watch);
+    else if (((struct listener *)watch)->port.transport == MP__TRANSPORT__OVER_UDP)
+        on_datagrams(self, (struct listener *)watch);
+    else
+        on_connections(self, (struct listener *)watch, now);
+}
+
+// ----------------------------------------------------------------------------------------- the end
+
+static bool is_peer_of(const struct reach *self, const struct listener *listener, const char *from)
+{
+    for (size_t i = 0; i < self->count; i++)
+        if (self->entries[i].listener == listener &&
+            strcmp(self->entries[i].peer.peer_address, from) == 0)
+            return true;
+    return false;
+}
+
+// Contacts of its own peer, and of addresses that nobody here has: translated ones.
+static void take_contacts(const struct reach *self, struct entry *entry)
+{
+    const struct listener *l = entry->listener;
+    struct reach_outcome *out = &entry->outcome;
+    for (unsigned i = 0; i < l->contact_count && out->contact_count < REACH_CONTACTS; i++)
+        if (strcmp(l->contacts[i].address, entry->peer.peer_address) == 0 ||
+            !is_peer_of(self, l, l->contacts[i].address))
+            out->contacts[out->contact_count++] = l->contacts[i];
+}
+
+// Silence at a listener proves that nothing arrived only if it stood open all the time, and if an
+// arrival would have been seen.
+static void settle(const struct reach *self, struct entry *entry, bool in_time)
+{
+    const struct listener *l = entry->listener;
+    struct reach_outcome *out = &entry->outcome;
+    bool open = l->watch.fd >= 0, tcp = l->port.transport == MP__TRANSPORT__OVER_TCP;
+    out->outcome = PROBE_OK;
+    *out->reason = '\0';
+    out->listener = open         ? MP__LISTENER__LISTENER_AGENT
+                    : l->service ? MP__LISTENER__LISTENER_SERVICE
+                                 : MP__LISTENER__LISTENER_NONE;
+    take_contacts(self, entry);
+    if (out->arrived == MP__ARRIVED__ARRIVED_YES)
+        return;
+    out->arrived = MP__ARRIVED__ARRIVED_UNKNOWN;
+    if (!open)
+        snprintf(
+            out->reason, PROBE_TEXT_SIZE, "%s", l->service ? "a service holds the port" : l->why);
+    else if (!in_time)
+        snprintf(out->reason, PROBE_TEXT_SIZE, "the listener was closed before the probes ended");
+    else if (l->port.transport == MP__TRANSPORT__OVER_SCTP)
+        snprintf(out->reason, PROBE_TEXT_SIZE,
+            "an SCTP listener does not learn of an INIT whose answer is lost");
+    else if (tcp && !self->diag_works)
+        snprintf(out->reason, PROBE_TEXT_SIZE,
+            "the kernel does not show half-open connections (sock_diag)");
+    else if (tcp && self->cookies_always)
+        snprintf(out->reason, PROBE_TEXT_SIZE,
+            "with tcp_syncookies=2 the kernel keeps no half-open connections");
+    else
+        out->arrived = MP__ARRIVED__ARRIVED_NO;
+}
+
+void far_close(struct reach *self, bool in_time)
+{
+    if (!self->listens || self->closed)
+        return;
+    struct listener *l = self->listeners;
+    for (; l; l = l->next)
+        if (l->watch.fd >= 0 && l->port.transport == MP__TRANSPORT__OVER_UDP)
+            on_datagrams(self, l);
+    for (l = self->listeners; l; l = l->next)
+        if (l->watch.fd >= 0 && l->port.transport != MP__TRANSPORT__OVER_UDP)
+            on_connections(self, l, 0);
+    self->diag_works = diag_half_open(self->listeners) && self->diag_works;
+    while (self->connections)
+        connection_end(self, &self->connections);
+    for (size_t i = 0; i < self->count; i++)
+        if (self->entries[i].listener)
+            settle(self, &self->entries[i], in_time);
+    for (l = self->listeners; l; l = l->next)
+        reach_unwatch(&l->watch);
+    self->closed = true;
+}
+
+int64_t far_due(struct reach *self, int64_t now)
+{
+    if (!self->listens || self->closed)
+        return INT64_MAX;
+    for (struct connection **at = &self->connections; *at;) {
+        if ((*at)->until_mono_ns <= now)
+            connection_end(self, at);
+        else
+            at = &(*at)->next;
+    }
+    if (now >= self->listen_until_mono_ns) {
+        far_close(self, false);
+        return now;
+    }
+    if (now >= self->look_mono_ns) {
+        self->diag_works = diag_half_open(self->listeners) && self->diag_works;
+        self->look_mono_ns = now + LOOK_NS;
+    }
+    return self->look_mono_ns < self->listen_until_mono_ns ? self->look_mono_ns
+                                                           : self->listen_until_mono_ns;
+}

@@ -1,0 +1,140 @@
+#ifndef MESHPERF_REACH_PARTS_H
+#define MESHPERF_REACH_PARTS_H
+
+// What the files of the port probes share; nobody else includes this.
+//
+//   reach.c        the calls of reach.h, the batch's time
+//   reach_near.c   the probing end
+//   reach_far.c    the listening end
+//   reach_diag.c   what the kernel knows of a port's sockets
+//   reach_errors.c errno and ICMP become an observation
+//   reach_bytes.c  question and answer
+
+#include "clock.h"
+#include "reach.h"
+
+#define CONTACTS_A_LISTENER 64
+#define CONNECTIONS_MAX 1024 // without a nonce yet, of a batch; the oldest goes first
+#define CONNECTION_NS (5 * NS_PER_S)
+#define LOOK_NS (250 * NS_PER_MS)    // between two looks for half-open connections
+#define NO_FILES_NS (50 * NS_PER_MS) // a probe without a descriptor tries again
+
+enum watch_kind { WATCH_PROBE, WATCH_LISTENER, WATCH_CONNECTION };
+
+// What an event belongs to: the first member of what epoll points at.
+struct watch {
+    enum watch_kind kind;
+    int fd;
+};
+
+enum step { STEP_WAITS, STEP_CONNECTS, STEP_ASKED, STEP_DONE };
+
+// One end of one probe.
+struct entry {
+    struct watch watch; // probing end
+    struct reach_peer peer;
+    struct reach_outcome outcome;
+    struct listener *listener; // listening end; NULL: none
+    bool service, quiet;       // quiet: connect only
+    bool shook;                // a handshake was completed in some try
+    bool uncovered;            // the listener was not open for all of the time
+    enum step step;
+    int64_t due_mono_ns, first_mono_ns;
+    uint8_t nonce[16];
+    uint8_t bytes[REACH_SIZE];
+    size_t got;
+};
+
+// One port of one address, for all who probe it.
+struct listener {
+    struct watch watch; // fd -1: a service holds the port, or it cannot be opened
+    struct port port;
+    char address[PROBE_ADDRESS_SIZE];
+    bool service;
+    char why[PROBE_TEXT_SIZE]; // it is not open
+    struct reach_contact contacts[CONTACTS_A_LISTENER];
+    unsigned contact_count;
+    struct listener *next;
+};
+
+// An accepted connection that has not said its nonce.
+struct connection {
+    struct watch watch;
+    struct listener *listener;
+    struct reach_contact peer;
+    uint8_t bytes[REACH_SIZE];
+    size_t got;
+    bool answered;
+    int64_t until_mono_ns;
+    struct connection *next;
+};
+
+struct reach {
+    struct testspec spec;
+    int epoll;
+    struct entry *entries;
+    size_t count, probes, open; // open: probes without an outcome
+    struct listener *listeners;
+    struct connection *connections;
+    struct connection *ended; // events of this turn may still point at them
+    size_t connection_count;
+    bool (*allowed)(const void *ctx, const char *address);
+    const void *ctx;
+    bool going, closed, listens;
+    bool diag_works, cookies_always;
+    int64_t listen_until_mono_ns, look_mono_ns;
+    double spread_s;
+};
+
+// ------------------------------------------------------------------------------------ reach.c
+
+bool reach_watch(struct reach *self, struct watch *watch, unsigned events);
+void reach_unwatch(struct watch *watch); // closes the descriptor
+// The address and port in socket form; false if the text is no address.
+bool reach_address(
+    const char *text, uint16_t port, struct sockaddr_storage *address, socklen_t *size);
+void reach_text(const struct sockaddr_storage *address, struct reach_contact *contact);
+int reach_socket(unsigned family, Mp__Transport transport);
+// Bytes of a question so far; true once it is whole and belongs to `entry` (or any of a listener).
+struct entry *reach_entry_of(
+    struct reach *self, const uint8_t *bytes, size_t size, const struct listener *listener);
+
+// --------------------------------------------------------------------------------- reach_near.c
+
+void near_start(struct reach *self, int64_t now);
+void near_event(struct reach *self, struct entry *entry, unsigned events, int64_t now);
+int64_t near_due(struct reach *self, int64_t now); // tries and gives up; the next deadline
+void near_stop(struct reach *self);
+
+// ---------------------------------------------------------------------------------- reach_far.c
+
+void far_open(struct reach *self);
+void far_event(struct reach *self, struct watch *watch, int64_t now);
+int64_t far_due(struct reach *self, int64_t now);
+void far_close(struct reach *self, bool in_time);
+void far_bury(struct reach *self); // frees ended connections, between two turns
+void contact_add(struct listener *listener, const struct reach_contact *contact);
+
+// --------------------------------------------------------------------------------- reach_diag.c
+
+// Does somebody listen on this port of this address (or of all)?
+bool diag_listens(const struct port *port, const char *address);
+// Half-open TCP connections to any of the listeners become their contacts. False: the kernel does
+// not tell.
+bool diag_half_open(struct listener *listeners);
+bool diag_cookies_always(void); // a SYN leaves no trace before its handshake is complete
+
+// ------------------------------------------------------------------------------- reach_errors.c
+
+struct socket_error {
+    int error;
+    bool has_icmp, local; // local: found by this host itself
+    unsigned icmp_type, icmp_code;
+    char from[PROBE_ADDRESS_SIZE];
+};
+// The queued error of a socket (IP_RECVERR), the last one if there are several. False: none.
+bool error_read(int fd, struct socket_error *error);
+// What an errno and its ICMP message say of the port.
+Mp__Observed error_observed(const struct socket_error *error, const struct reach_peer *peer);
+
+#endif
