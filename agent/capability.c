@@ -83,6 +83,7 @@ static unsigned cores_usable(void)
 
 static void find_tests(struct capability *self)
 {
+    self->test_count = 0;
     for (int kind = 1; kind <= TEST_KIND_MAX; kind++) {
         char reason[PROBE_TEXT_SIZE];
         const struct probe_kind *probe = probe_find((enum test_kind)kind);
@@ -109,6 +110,20 @@ void capability_find(struct capability *self, const struct guard *guard)
         *self->hostname = '\0';
     guard_words(guard, self->guard);
     find_tests(self);
+}
+
+bool capability_changed(struct capability *self)
+{
+    bool loaded = access("/proc/self/net/sctp", F_OK) == 0, before = self->sctp;
+    if (loaded == before)
+        return false;
+    char reason[sizeof self->sctp_reason];
+    memcpy(reason, self->sctp_reason, sizeof reason);
+    self->sctp = sctp_supported(self->sctp_reason, sizeof self->sctp_reason);
+    if (self->sctp == before && strcmp(reason, self->sctp_reason) == 0)
+        return false;
+    find_tests(self);
+    return true;
 }
 
 void capability_to_wire(

@@ -26,6 +26,9 @@ struct capability {
 };
 
 void capability_find(struct capability *self, const struct guard *guard);
+// True if what can change while a host runs has changed: whether it has SCTP. Cheap: nothing is
+// tried, and no module loaded, unless the kernel shows that something is other than before.
+bool capability_changed(struct capability *self);
 // Borrows from both for as long as `wire` is used.
 void capability_to_wire(
     const struct capability *self, const struct guard *guard, Mp__Capabilities *wire);

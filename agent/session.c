@@ -292,6 +292,12 @@ static void heartbeat_due(void *arg, int64_t now_mono_ns)
         return;
     }
     self->missed++;
+    if (runner_count(self->runner) == 0 && capability_changed(&self->capability)) {
+        log_info(
+            "sctp: %s", self->capability.sctp ? "can be had now" : self->capability.sctp_reason);
+        session_hello_soon(self, 0);
+        return;
+    }
     say_heartbeat(self);
     session_heartbeats(self);
 }

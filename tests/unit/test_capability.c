@@ -39,6 +39,27 @@ static void missing_sctp_is_explained_by_its_cause(void **state)
         assert_non_null(strstr(found.sctp_reason, "SCTP"));
 }
 
+static void sctp_that_came_or_went_is_noticed(void **state)
+{
+    (void)state;
+    struct guard guard;
+    struct capability found, before;
+    guard_defaults(&guard);
+    capability_find(&found, &guard);
+    before = found;
+    assert_false(capability_changed(&found));
+    if (strstr(found.sctp_reason, "half"))
+        return; // a module that is there and does not work looks like one that does
+    found.sctp = !before.sctp; // as if it had been otherwise until now
+    strcpy(found.sctp_reason, before.sctp ? "it was missing" : "");
+    found.test_count = 0;
+    assert_true(capability_changed(&found));
+    assert_int_equal(found.sctp, before.sctp);
+    assert_string_equal(found.sctp_reason, before.sctp_reason);
+    assert_int_equal(found.test_count, before.test_count);
+    assert_false(capability_changed(&found));
+}
+
 static void only_tests_that_are_built_are_claimed(void **state)
 {
     (void)state;
@@ -101,6 +122,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_cannot_be_done_has_a_reason),
         cmocka_unit_test(missing_sctp_is_explained_by_its_cause),
+        cmocka_unit_test(sctp_that_came_or_went_is_noticed),
         cmocka_unit_test(only_tests_that_are_built_are_claimed),
         cmocka_unit_test(the_guards_limits_are_announced),
         cmocka_unit_test(the_address_that_reaches_the_controller_is_taken),

@@ -1,0 +1,254 @@
+// SCTP in a mesh of the real programs, in a guest kernel that begins without it. The tests build on
+// each other: the module comes in halves, then hosts differ, then things go wrong in mid-test.
+// A pair's links are shaped by tbf; iperf3 judges on the same ones. Their queue of 50 ms holds more
+// than a receive window, so that nothing is lost and two runs can be compared.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mesh.h"
+#include "meshtest.h"
+
+static const char TOPOLOGY[] = "subnet plain 10.83.1.0/24 fd83:1::/64\n"
+                               "host h1 plain rate=21mbit delay=7ms\n"
+                               "host h2 plain rate=30mbit\n"
+                               "host h3 plain\n";
+
+static int bring_up(void **state)
+{
+    *state = mesh_up(TOPOLOGY, "");
+    return 0;
+}
+
+static int take_down(void **state)
+{
+    mesh_t *mesh = *state;
+    mesh_down(&mesh);
+    return 0;
+}
+
+static json_t *run(mesh_t *mesh, int expected, const char *arguments)
+{
+    int status;
+    json_t *document = mesh_json(mesh, &status, 90, "run %s", arguments);
+    if (status != expected) {
+        char *text = json_dumps(document, JSON_COMPACT);
+        fail_msg("run %s: status %d instead of %d\n%s", arguments, status, expected, text);
+    }
+    return document;
+}
+
+// Modules of the guest's kernel, with what they depend on.
+static void load(mesh_t *mesh, const char *module)
+{
+    struct outcome loaded = mesh_shell(mesh, 10,
+        "for file in $(" TESTBED "/modules %s); do"
+        " grep -q \"^$(basename $file .ko | tr - _) \" /proc/modules || busybox insmod $file; done",
+        module);
+    if (loaded.status != 0)
+        fail_msg("insmod %s: %s", module, loaded.err);
+    outcome_release(&loaded);
+}
+
+static void await_capability(mesh_t *mesh, const char *words, unsigned agents)
+{
+    mesh_wait_until(mesh, 30,
+        "test $($LAB meshperf -o json agent list | grep -o '%s' | wc -l) = %u", words, agents);
+}
+
+static void nothing_is_left(mesh_t *mesh)
+{
+    for (int i = 1; i <= 3; i++)
+        mesh_wait_until(mesh, 10, "test $($LAB exec h%d cat /proc/net/sctp/assocs | wc -l) = 1", i);
+}
+
+static void assert_words(const char *text, const char *words)
+{
+    if (!strstr(text, words))
+        fail_msg("no \"%s\" in: %s", words, text);
+}
+
+// ------------------------------------------------------------------ the module comes in halves
+
+static void a_kernel_without_sctp_makes_cells_unsupported_and_hinders_no_other_test(void **state)
+{
+    json_t *document = run(*state, 4, "sctp tcp -t 200ms -b 5M");
+    assert_int_equal(count_cells(document, "unsupported"), 6);
+    assert_int_equal(count_cells(document, "ok"), 6);
+    json_t *cell = cell_of(document, "sctp", "h1", "h2");
+    assert_words(text_at(cell, "reason"), "h1 cannot run sctp");
+    assert_words(text_at(cell, "reason"), "module sctp is missing");
+    json_decref(document);
+    struct outcome doctor = mesh_meshperf(*state, 20, "doctor");
+    assert_words(doctor.out, "h2: no sctp: the kernel has no SCTP: module sctp is missing");
+    outcome_release(&doctor);
+    assert_int_equal(mesh_meshperf(*state, 20, "run sctp -t 200ms --allow-incomplete").status, 0);
+}
+
+static void half_an_sctp_is_told_from_none_without_a_restart(void **state)
+{
+    load(*state, "sctp");
+    await_capability(*state, "needs\\|need (module hmac)", 3);
+    json_t *document = run(*state, 4, "sctp -t 200ms");
+    assert_int_equal(count_cells(document, "unsupported"), 6);
+    assert_words(text_at(cell_of(document, "sctp", "h3", "h1"), "reason"), "module hmac");
+    json_decref(document);
+}
+
+static void the_rest_of_the_module_makes_the_mesh_whole(void **state)
+{
+    load(*state, "hmac");
+    await_capability(*state, "\"sctp\":true", 3);
+    json_t *document = run(*state, 0, "sctp -t 400ms -b 4M --streams 64 --length 500 -P 2");
+    assert_int_equal(count_cells(document, "ok"), 6);
+    json_t *cell = cell_of(document, "sctp", "h3", "h2");
+    assert_true(number_at(cell, "streams") == 64);
+    assert_true(number_at(cell, "length") == 500);
+    assert_true(number_at(cell, "segments") > 0);
+    assert_true(number_at(cell, "cwnd_max") > 0);
+    assert_true(number_at(cell, "retransmits") == 0);
+    assert_true(number_at(cell, "cpu.sender") >= 0 && number_at(cell, "cpu.receiver") >= 0);
+    assert_string_equal(text_at(cell, "limiter.verdict"), "bitrate");
+    json_decref(document);
+    nothing_is_left(*state);
+}
+
+// ------------------------------------------------------------------ beside iperf3
+
+static double iperf3_bps(mesh_t *mesh, const char *from, const char *to, const char *address)
+{
+    task_t *server = mesh_start(mesh, "$LAB exec %s iperf3 -s -1 >/dev/null", to);
+    mesh_wait_until(mesh, 10, "$LAB exec %s ss -Hltn | grep -q ':5201'", to);
+    struct outcome client =
+        mesh_shell(mesh, 60, "$LAB exec %s iperf3 --sctp -J -c %s -t 3 -O 1", from, address);
+    assert_int_equal(client.status, 0);
+    struct outcome served = task_wait(&server, 10);
+    json_t *document = json_loads(client.out, 0, NULL);
+    assert_non_null(document);
+    double bps = number_at(document, "end.sum_received.bits_per_second");
+    json_decref(document);
+    outcome_release(&client);
+    outcome_release(&served);
+    return bps;
+}
+
+static void goodput_is_what_iperf3_measures_and_the_link_is_named(void **state)
+{
+    json_t *document = run(*state, 0, "sctp -t 3s -O 1s --from h1 --to h2 --from h2 --to h1 -4");
+    json_t *there = cell_of(document, "sctp", "h1", "h2"),
+           *back = cell_of(document, "sctp", "h2", "h1");
+    assert_close(number_at(there, "bandwidth_bps"), iperf3_bps(*state, "h1", "h2", "10.83.1.2"),
+        0.03, "h1 > h2 against iperf3");
+    assert_close(number_at(back, "bandwidth_bps"), iperf3_bps(*state, "h2", "h1", "10.83.1.1"),
+        0.03, "h2 > h1 against iperf3");
+    // A message is 12 packets of one chunk each: 16 + 12 + 20 + 14 bytes apiece are not payload.
+    assert_close(number_at(there, "wire_bps.l2"),
+        number_at(there, "bandwidth_bps") * (16384 + 12 * 62) / 16384, 0.01, "layer 2");
+    assert_true(number_at(there, "wire_bps.l2") < 1.02 * 21e6);
+    // With the kernel's own buffers the queue of the link is about as long as the receive window.
+    const char *verdict = text_at(there, "limiter.verdict");
+    if (strcmp(verdict, "network") != 0 && strcmp(verdict, "receive_window") != 0)
+        fail_msg("the verdict is %s", verdict);
+    assert_true(number_at(there, "offered_bps") > 0);
+    json_decref(document);
+}
+
+// ------------------------------------------------------------------ hosts that differ
+
+static void one_host_that_may_not_use_sctp_spoils_its_own_pairs_only(void **state)
+{
+    struct outcome again = mesh_shell(
+        *state, 30, "$LAB kill h3 TERM; LAB_AGENT_UNDER='%s EACCES' $LAB agent h3", WITHOUT_SCTP);
+    assert_int_equal(again.status, 0);
+    outcome_release(&again);
+    json_t *document = run(*state, 4, "sctp -t 300ms -b 3M");
+    assert_int_equal(count_cells(document, "ok"), 2);
+    assert_int_equal(count_cells(document, "unsupported"), 4);
+    assert_string_equal(text_at(cell_of(document, "sctp", "h1", "h2"), "state"), "ok");
+    assert_words(text_at(cell_of(document, "sctp", "h1", "h3"), "reason"), "h3 cannot run sctp");
+    assert_words(text_at(cell_of(document, "sctp", "h3", "h1"), "reason"), "forbidden");
+    json_decref(document);
+    struct outcome back = mesh_shell(*state, 30, "$LAB kill h3 TERM; $LAB agent h3");
+    assert_int_equal(back.status, 0);
+    outcome_release(&back);
+}
+
+static void a_message_that_is_too_long_is_refused_with_its_limit(void **state)
+{
+    struct outcome long_one = mesh_meshperf(*state, 20, "run sctp --length 65537");
+    assert_int_equal(long_one.status, 2);
+    assert_words(long_one.err, "65537");
+    assert_words(long_one.err, "65536");
+    outcome_release(&long_one);
+    json_t *document =
+        run(*state, 4, "sctp -t 300ms --length 64K -w 16K --from h1 --to h2 --retries 0");
+    json_t *cell = cell_of(document, "sctp", "h1", "h2");
+    assert_string_equal(text_at(cell, "state"), "failed");
+    assert_words(text_at(cell, "reason"), "h1 (sender)");
+    assert_words(text_at(cell, "reason"), "cannot take messages of 65536 bytes");
+    json_decref(document);
+}
+
+// ------------------------------------------------------------------ when something dies
+
+static void await_load(mesh_t *mesh, const char *host)
+{
+    // Two associations and the heading: the test's control and its load.
+    mesh_wait_until(mesh, 20, "test $($LAB exec %s cat /proc/net/sctp/assocs | wc -l) -ge 3", host);
+}
+
+static void an_agent_killed_in_mid_test_costs_that_attempt_only(void **state)
+{
+    task_t *running =
+        mesh_start(*state, "$LAB meshperf -o json run sctp -t 2s -b 3M --from h2 --to h3");
+    await_load(*state, "h3");
+    struct outcome killed = mesh_shell(*state, 30, "$LAB kill h3 KILL && $LAB agent h3");
+    assert_int_equal(killed.status, 0);
+    outcome_release(&killed);
+    struct outcome ended = task_wait(&running, 90);
+    assert_int_equal(ended.status, 0);
+    json_t *document = json_loads(ended.out, 0, NULL);
+    assert_non_null(document);
+    json_t *cell = cell_of(document, "sctp", "h2", "h3");
+    assert_string_equal(text_at(cell, "state"), "ok");
+    json_decref(document);
+    outcome_release(&ended);
+    nothing_is_left(*state);
+}
+
+static void a_peer_that_becomes_unreachable_is_a_failure_and_no_hang(void **state)
+{
+    task_t *running = mesh_start(
+        *state, "$LAB meshperf -o json run sctp -t 30s -b 3M -4 --from h2 --to h3 --retries 0");
+    await_load(*state, "h3");
+    free(mesh_exec(*state, "h2", "ip route add blackhole 10.83.1.3/32"));
+    free(mesh_exec(*state, "h3", "ip route add blackhole 10.83.1.2/32"));
+    struct outcome ended = task_wait(&running, 40);
+    free(mesh_exec(*state, "h2", "ip route del blackhole 10.83.1.3/32"));
+    free(mesh_exec(*state, "h3", "ip route del blackhole 10.83.1.2/32"));
+    assert_int_equal(ended.status, 4);
+    json_t *document = json_loads(ended.out, 0, NULL);
+    assert_non_null(document);
+    json_t *cell = cell_of(document, "sctp", "h2", "h3");
+    assert_string_equal(text_at(cell, "state"), "failed");
+    assert_words(text_at(cell, "reason"), "silent");
+    json_decref(document);
+    outcome_release(&ended);
+    nothing_is_left(*state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_kernel_without_sctp_makes_cells_unsupported_and_hinders_no_other_test),
+        cmocka_unit_test(half_an_sctp_is_told_from_none_without_a_restart),
+        cmocka_unit_test(the_rest_of_the_module_makes_the_mesh_whole),
+        cmocka_unit_test(goodput_is_what_iperf3_measures_and_the_link_is_named),
+        cmocka_unit_test(one_host_that_may_not_use_sctp_spoils_its_own_pairs_only),
+        cmocka_unit_test(a_message_that_is_too_long_is_refused_with_its_limit),
+        cmocka_unit_test(an_agent_killed_in_mid_test_costs_that_attempt_only),
+        cmocka_unit_test(a_peer_that_becomes_unreachable_is_a_failure_and_no_hang),
+    };
+    return cmocka_run_group_tests(tests, bring_up, take_down);
+}
