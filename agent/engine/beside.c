@@ -95,7 +95,7 @@ static void read_stamps(struct beside *self)
     int64_t stamp;
     while (light_flow_stamp(&self->flow, &known, &owner, &number, &stamp)) {
         struct light_asked *asked = &self->pending[number % PENDING];
-        if (!known || !asked->waiting || asked->number != number)
+        if (!known || !asked->waiting || asked->kernel_t1 || asked->number != number)
             continue;
         asked->t1_wall_ns = stamp;
         asked->kernel_t1 = true;

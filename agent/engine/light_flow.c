@@ -41,7 +41,9 @@ static void bind_local(int fd, unsigned family, const char *local)
 
 bool light_flow_open(struct light_flow *self, unsigned family, const char *local)
 {
-    int stamping = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE |
+    // Sending is stamped where the packet enters the interface's queue (not where it leaves it):
+    // what it waits there, behind this host's own load, is part of what its sender feels.
+    int stamping = SOF_TIMESTAMPING_TX_SCHED | SOF_TIMESTAMPING_RX_SOFTWARE |
                    SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID |
                    SOF_TIMESTAMPING_OPT_TSONLY;
     self->family = family;

@@ -77,6 +77,8 @@ bool light_flow_ask(struct light_flow *self, const struct light_target *target,
     const struct ticket_keys *keys, uint64_t number, uint32_t owner, unsigned index,
     const struct light_clock *clock, struct light_asked *asked);
 // The next transmit stamp that the kernel has, or false. `known`: it belongs to a question here.
+// The first one of a question counts: a packet that passes several interfaces of one kernel (a
+// container's pair, a bridge) is stamped at each.
 bool light_flow_stamp(
     struct light_flow *self, bool *known, uint32_t *owner, uint64_t *number, int64_t *wall_ns);
 // The next datagram, or negative; the stamp is the program's if `kernel` is false.

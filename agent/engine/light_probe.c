@@ -250,7 +250,7 @@ static void read_transmit_stamps(struct prober *self, struct light_flow *flow)
     int64_t stamp;
     for (int i = 0; i < 256 && light_flow_stamp(flow, &known, &owner, &number, &stamp); i++) {
         struct light_asked *asked = known ? &self->pairs[owner].pending[number % PENDING] : NULL;
-        if (!asked || !asked->waiting || asked->number != number)
+        if (!asked || !asked->waiting || asked->kernel_t1 || asked->number != number)
             continue;
         asked->t1_wall_ns = stamp;
         asked->kernel_t1 = true;
