@@ -1,0 +1,312 @@
+// Ports against a router's rules: each observation that there is, provoked, and arrival judged by
+// the destination's own packet counters.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mesh.h"
+#include "meshtest.h"
+
+// The number of a port names its rule; tcp and udp alike. Rules are the router's, between subnets.
+static const char TOPOLOGY[] =
+    "subnet web 10.83.1.0/24 fd83:1::/64\n"
+    "subnet db 10.83.2.0/24 fd83:2::/64\n"
+    "subnet office 10.83.3.0/24 fd83:3::/64\n"
+    "host web web\n"
+    "host db db\n"
+    "host office office\n"
+    "rule web db tcp/7002 drop\n"
+    "rule web db udp/7002 drop\n"
+    "rule web db tcp/7003 reject with tcp reset\n"
+    "rule web db tcp/7004 reject with icmpx type port-unreachable\n"
+    "rule web db udp/7004 reject with icmpx type port-unreachable\n"
+    "rule web db tcp/7005 reject with icmpx type host-unreachable\n"
+    "rule web db udp/7005 reject with icmpx type host-unreachable\n"
+    "rule web db tcp/7006 reject with icmpx type admin-prohibited\n"
+    "rule web db udp/7006 reject with icmpx type admin-prohibited\n"
+    "rule web db tcp/7007 reject with icmpx type no-route\n"
+    "rule web db udp/7007 reject with icmpx type no-route\n"
+    "rule db web tcp/:7008 drop\n"
+    "rule db web udp/:7008 drop\n"
+    "rule web db udp/7009 limit rate over 2/second burst 1 packets drop\n"
+    "nat web db tcp/7011 redirect to :7999\n"
+    "nat office db any masquerade\n"
+    "rule office db tcp/7013 accept\n"
+    "rule db office tcp/:7013 drop\n";
+
+enum { TCP_FIRST = 7001, PORTS = 13 };
+
+static mesh_t *mesh_of(void **state)
+{
+    return *state;
+}
+
+// Counts what reaches a host at each port, before any rule of its own.
+static void count_arrivals(mesh_t *mesh, const char *host)
+{
+    struct outcome made = mesh_shell(mesh, 10,
+        "{ echo 'table inet truth {'; for p in tcp udp; do for n in 80 $(seq 7001 7013); do"
+        "  echo \"counter ${p}_$n { }\"; done; done;"
+        "  echo 'chain arrivals { type filter hook input priority -300; policy accept;';"
+        "  for p in tcp udp; do for n in 80 $(seq 7001 7013); do"
+        "  echo \"$p dport $n counter name ${p}_$n\"; done; done; echo '}'; echo '}'; } >$DIR/truth.nft;"
+        " $LAB exec %s nft -f $DIR/truth.nft",
+        host);
+    if (made.status != 0)
+        fail_msg("nft: %s", made.err);
+    outcome_release(&made);
+}
+
+static double arrivals(mesh_t *mesh, const char *host, const char *protocol, unsigned port)
+{
+    char *text = mesh_exec(mesh, host,
+        "nft list counter inet truth %s_%u | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'", protocol,
+        port);
+    double count = atof(text);
+    free(text);
+    return count;
+}
+
+static void start_service(mesh_t *mesh, const char *host, unsigned port, const char *greeting)
+{
+    struct outcome made = mesh_shell(mesh, 10,
+        "$LAB exec %s setsid -f bash -c 'exec %s/service %u %s >$DIR/service.%u 2>&1 </dev/null'",
+        host, MESHPERF_BIN_DIR, port, greeting, port);
+    assert_int_equal(made.status, 0);
+    outcome_release(&made);
+    mesh_wait_until(mesh, 10, "grep -q ready $DIR/service.%u", port);
+}
+
+static int bring_up(void **state)
+{
+    mesh_t *mesh = mesh_up(TOPOLOGY, "");
+    *state = mesh;
+    count_arrivals(mesh, "db");
+    // Otherwise a router answers few of several rejected packets.
+    free(mesh_exec(mesh, "router",
+        "sysctl -qw net.ipv6.icmp.ratelimit=0 net.ipv4.icmp_ratelimit=0 "
+        "net.ipv4.icmp_msgs_per_sec=10000"));
+    start_service(mesh, "db", 7010, "hello");
+    start_service(mesh, "router", 7999, "");
+    return 0;
+}
+
+static int take_down(void **state)
+{
+    mesh_t *mesh = *state;
+    mesh_down(&mesh);
+    return 0;
+}
+
+static json_t *port_cell(json_t *run, const char *from, const char *to, const char *port)
+{
+    size_t index;
+    json_t *cell;
+    json_array_foreach(json_object_get(run, "cells"), index, cell)
+    {
+        if (strcmp(text_at(cell, "from"), from) == 0 && strcmp(text_at(cell, "to"), to) == 0 &&
+            strcmp(text_at(cell, "port"), port) == 0)
+            return cell;
+    }
+    fail_msg("no cell %s > %s %s", from, to, port);
+    return NULL;
+}
+
+struct row {
+    const char *port, *observed, *arrived, *listener;
+    int code4, code6; // of the ICMP message; -1: none
+};
+
+static const struct row rows[] = {
+    {"tcp/7001", "open", "yes", "agent", -1, -1},
+    {"udp/7001", "open", "yes", "agent", -1, -1},
+    {"tcp/7002", "filtered", "no", "agent", -1, -1},
+    {"udp/7002", "filtered", "no", "agent", -1, -1},
+    {"tcp/7003", "refused", "no", "agent", -1, -1},
+    {"tcp/7004", "rejected", "no", "agent", 3, 4},
+    {"udp/7004", "rejected", "no", "agent", 3, 4},
+    {"tcp/7005", "rejected", "no", "agent", 1, 3},
+    {"udp/7005", "rejected", "no", "agent", 1, 3},
+    {"tcp/7006", "rejected", "no", "agent", 13, 1},
+    {"udp/7006", "rejected", "no", "agent", 13, 1},
+    {"tcp/7007", "rejected", "no", "agent", 0, 0},
+    {"udp/7007", "rejected", "no", "agent", 0, 0},
+    {"tcp/7008", "filtered", "yes", "agent", -1, -1},
+    {"udp/7008", "filtered", "yes", "agent", -1, -1},
+    {"udp/7009", "open", "yes", "agent", -1, -1},
+    {"tcp/7010", "accepted", "unknown", "service", -1, -1},
+    {"udp/7010", "filtered", "unknown", "service", -1, -1},
+    {"tcp/7011", "accepted", "no", "agent", -1, -1},
+};
+
+static void check_word(json_t *cell, const char *key, const char *expected)
+{
+    if (strcmp(text_at(cell, key), expected) == 0)
+        return;
+    char *text = json_dumps(cell, JSON_COMPACT);
+    fail_msg("%s is not %s: %s", key, expected, text);
+}
+
+static void check_row(json_t *run, const struct row *row, const char *family)
+{
+    json_t *cell = port_cell(run, "web", "db", row->port);
+    int code = *family == '4' ? row->code4 : row->code6;
+    check_word(cell, "state", "ok");
+    check_word(cell, "observed", row->observed);
+    check_word(cell, "arrived", row->arrived);
+    check_word(cell, "listener", row->listener);
+    assert_true(*text_at(cell, "evidence"));
+    assert_true(json_is_true(json_object_get(cell, "alive")));
+    if (code < 0) {
+        assert_false(has_number(cell, "icmp.code"));
+        return;
+    }
+    assert_true(number_at(cell, "icmp.code") == code);
+    check_word(cell, "icmp.from", *family == '4' ? "10.83.1.254" : "fd83:1::fe");
+}
+
+static void each_observation(mesh_t *mesh, const char *family)
+{
+    double before[2][PORTS + 1];
+    static const char *const protocols[] = {"tcp", "udp"};
+    for (int p = 0; p < 2; p++)
+        for (unsigned n = 0; n < PORTS; n++)
+            before[p][n] = arrivals(mesh, "db", protocols[p], TCP_FIRST + n);
+    int status;
+    json_t *run = mesh_json(mesh, &status, 60,
+        "run port -%s --from web --to db --port tcp/7001-7011 --port udp/7001-7002 "
+        "--port udp/7004-7010 --attempts 3 --timeout 700ms",
+        family);
+    assert_int_equal(status, 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        check_row(run, &rows[i], family);
+    // What is said to have arrived did, and what is said not to have did not.
+    size_t index;
+    json_t *cell;
+    json_array_foreach(json_object_get(run, "cells"), index, cell)
+    {
+        const char *port = text_at(cell, "port"), *arrived = text_at(cell, "arrived");
+        unsigned number = (unsigned)atoi(port + 4);
+        double came = arrivals(mesh, "db", port[0] == 't' ? "tcp" : "udp", number) -
+                      before[port[0] == 'u'][number - TCP_FIRST];
+        if ((strcmp(arrived, "yes") == 0 && came == 0) || (strcmp(arrived, "no") == 0 && came > 0))
+            fail_msg("%s -%s arrived: %s, but %g packets came", port, family, arrived, came);
+    }
+    json_decref(run);
+}
+
+static void each_observation_is_told_apart_over_ipv4(void **state)
+{
+    each_observation(mesh_of(state), "4");
+}
+
+static void each_observation_is_told_apart_over_ipv6(void **state)
+{
+    each_observation(mesh_of(state), "6");
+}
+
+static void a_service_keeps_its_port_and_hears_no_nonce(void **state)
+{
+    mesh_t *mesh = mesh_of(state);
+    int status;
+    json_t *run = mesh_json(mesh, &status, 30,
+        "run port --from office --to db --port tcp/7010 --attempts 1 --timeout 500ms");
+    check_word(port_cell(run, "office", "db", "tcp/7010"), "observed", "accepted");
+    json_decref(run);
+    struct outcome log = mesh_shell(mesh, 5, "grep 7010 $DIR/agents/db/log; cat $DIR/service.7010");
+    assert_null(strstr(log.out, "tcp/7010 at"));
+    assert_string_equal(log.out, "ready\n"); // it runs on
+    outcome_release(&log);
+}
+
+static void address_translation_shows_in_where_a_probe_is_seen_from(void **state)
+{
+    int status;
+    json_t *run = mesh_json(mesh_of(state), &status, 30,
+        "run port -4 --from office --to db --port tcp/7001 --port udp/7001 --port tcp/7013 "
+        "--attempts 1 --timeout 700ms");
+    assert_int_equal(status, 0);
+    check_word(port_cell(run, "office", "db", "tcp/7001"), "seen_from", "10.83.2.254");
+    check_word(port_cell(run, "office", "db", "udp/7001"), "seen_from", "10.83.2.254");
+    json_decref(run);
+}
+
+static void replies_lost_behind_a_translation_are_no_passing_silence(void **state)
+{
+    mesh_t *mesh = mesh_of(state);
+    int status;
+    // The reply is dropped where it still bears the translated address.
+    free(mesh_exec(mesh, "db",
+        "nft -f - <<< 'table inet mute { chain out { type filter hook output priority 0; "
+        "tcp sport 7012 drop; }; }'"));
+    json_t *run = mesh_json(mesh, &status, 30,
+        "run port -4 --from office --to db --port tcp/7012 --attempts 1 --timeout 700ms");
+    json_t *cell = port_cell(run, "office", "db", "tcp/7012");
+    check_word(cell, "observed", "filtered");
+    assert_true(arrivals(mesh, "db", "tcp", 7012) > 0);
+    if (strcmp(text_at(cell, "arrived"), "no") == 0)
+        fail_msg("it arrived: %s", text_at(cell, "evidence"));
+    json_decref(run);
+}
+
+static void without_the_capability_a_low_port_stays_closed_and_says_so(void **state)
+{
+    mesh_t *mesh = mesh_of(state);
+    struct outcome again = mesh_shell(mesh, 30,
+        "$LAB kill db TERM; LAB_AGENT_UNDER='setpriv --bounding-set=-net_bind_service' $LAB agent "
+        "db");
+    if (again.status != 0)
+        fail_msg("agent: %s", again.err);
+    outcome_release(&again);
+    mesh_wait_until(
+        mesh, 20, "$LAB meshperf agent list -o csv | grep '^db,' | grep -Eq 'ready|busy'");
+    int status;
+    json_t *run = mesh_json(mesh, &status, 30,
+        "run port -4 --from web --to db --port tcp/80 --port udp/80 --port tcp/7001 --attempts 1 "
+        "--timeout 700ms");
+    assert_int_equal(status, 0);
+    static const char *const ports[] = {"tcp/80", "udp/80"};
+    for (int i = 0; i < 2; i++) {
+        json_t *cell = port_cell(run, "web", "db", ports[i]);
+        check_word(cell, "observed", "refused");
+        check_word(cell, "arrived", "unknown");
+        check_word(cell, "listener", "none");
+        assert_non_null(strstr(text_at(cell, "evidence"), "CAP_NET_BIND_SERVICE"));
+    }
+    check_word(port_cell(run, "web", "db", "tcp/7001"), "observed", "open");
+    json_decref(run);
+}
+
+static void five_hundred_ports_of_a_pair_are_probed(void **state)
+{
+    int status;
+    json_t *run = mesh_json(mesh_of(state), &status, 60,
+        "run port --from web --to db --port tcp/20000-20249 --port udp/20000-20249 --rate 500");
+    assert_int_equal(status, 0);
+    assert_int_equal(count_cells(run, "ok"), 500);
+    size_t index;
+    json_t *cell;
+    json_array_foreach(json_object_get(run, "cells"), index, cell)
+        check_word(cell, "observed", "open");
+    json_decref(run);
+    struct outcome log = mesh_shell(mesh_of(state), 5,
+        "grep -c 'listener is open: udp/20.*at' $DIR/agents/db/log; "
+        "$LAB exec db ss -Hlntu | grep -c ':20[0-9][0-9][0-9] '");
+    assert_string_equal(log.out, "250\n0\n");
+    outcome_release(&log);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_observation_is_told_apart_over_ipv4),
+        cmocka_unit_test(each_observation_is_told_apart_over_ipv6),
+        cmocka_unit_test(a_service_keeps_its_port_and_hears_no_nonce),
+        cmocka_unit_test(address_translation_shows_in_where_a_probe_is_seen_from),
+        cmocka_unit_test(replies_lost_behind_a_translation_are_no_passing_silence),
+        cmocka_unit_test(five_hundred_ports_of_a_pair_are_probed),
+        cmocka_unit_test(without_the_capability_a_low_port_stays_closed_and_says_so),
+    };
+    return cmocka_run_group_tests(tests, bring_up, take_down);
+}
