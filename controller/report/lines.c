@@ -39,8 +39,26 @@ static void wide_number(FILE *out, int width, int has, const char *text)
     fprintf(out, "  %*s", width, has ? text : "-");
 }
 
+// A port has no numbers: what was seen, and the sentence that proves it.
+static void wide_port(struct report *self, const Mp__Cell *cell)
+{
+    FILE *out = self->stream;
+    int width = (int)name_width(self);
+    const char *words = cell->evidence ? cell->evidence : cell->reason ? cell->reason : "";
+    fprintf(out, "%-*s  %-*s  %-9s  %-11s  arrived %-7s  listener %-7s  ", width,
+        report_agent_name(self, cell->from), width, report_agent_name(self, cell->to), cell->port,
+        cell->observed ? cell->observed : report_state_word(cell->state),
+        cell->arrived ? cell->arrived : "-", cell->listener ? cell->listener : "-");
+    report_plain(out, words, false);
+    fputc('\n', out);
+}
+
 static void wide_cell(struct report *self, const Mp__Cell *cell)
 {
+    if (cell->port) {
+        wide_port(self, cell);
+        return;
+    }
     FILE *out = self->stream;
     int width = (int)name_width(self);
     char text[UNITS_TEXT_SIZE];
@@ -135,7 +153,7 @@ static void pair_cell(struct report *self, const Mp__Cell *cell)
     FILE *out = self->stream;
     size_t count;
     const struct field *fields = report_fields(&count);
-    fprintf(out, "\n%s %s > %s\n", report_kind_word(cell->kind),
+    fprintf(out, "\n%s %s > %s\n", cell->port ? cell->port : report_kind_word(cell->kind),
         report_agent_name(self, cell->from), report_agent_name(self, cell->to));
     for (size_t i = 0; i < count; i++) {
         struct value value = report_field(&fields[i], cell);

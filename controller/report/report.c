@@ -126,6 +126,7 @@ static void forget_run(report_t *self)
     self->info = NULL;
     for (size_t i = 0; i < REPORT_KINDS; i++)
         matrix_destroy(&self->matrix[i]);
+    portmap_destroy(&self->ports);
 }
 
 void report_destroy(report_t **self_p)

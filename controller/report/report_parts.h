@@ -45,6 +45,7 @@ struct report {
     size_t agent_count;
     uint64_t cells; // printed so far
     matrix_t *matrix[REPORT_KINDS];
+    struct portmap *ports; // NULL: no port was probed
 };
 
 const char *report_agent_name(const struct report *self, uint32_t index);
@@ -52,8 +53,8 @@ const char *report_agent_name(const struct report *self, uint32_t index);
 extern const struct writer report_writer_json, report_writer_jsonl, report_writer_csv,
     report_writer_wide, report_writer_pair, report_writer_table, report_writer_md;
 
-// passes.c: what several measurements of a cell read, `,"passes":[...]` or nothing; lines for people;
-// and what a run's cells read alone, `,"recheck":[...]` or nothing.
+// passes.c: what several measurements of a cell read, `,"passes":[...]` or nothing; lines for
+// people; and what a run's cells read alone, `,"recheck":[...]` or nothing.
 void report_json_passes(FILE *stream, const Mp__Cell *cell);
 void report_json_rechecks(FILE *stream, const Mp__RunInfo *info);
 void report_lines_passes(FILE *stream, const Mp__Cell *cell);
@@ -112,5 +113,42 @@ struct unit_scale {
     const char *word;
 };
 struct unit_scale report_scale(enum unit unit, double typical);
+
+// ------------------------------------------------------------------------------- table.c
+
+#define CELL_SIZE 32
+
+// One matrix to print: lines of `rows` by `columns`, indices into `names`.
+struct grid {
+    struct report *report;
+    char **names;
+    size_t *rows, *columns;
+    size_t row_count, column_count;
+    // Text of a cell and whether it stands for something that is not ok.
+    bool (*text)(const struct grid *self, size_t row, size_t column, char text[CELL_SIZE]);
+    const struct matrix *matrix; // NULL: not of a matrix's values
+    size_t metric;
+    struct unit_scale scale;
+    const float *medians; // groups: group_count * group_count
+    const uint32_t *pairs;
+    size_t group_count;
+    const void *context;
+};
+void report_grid(const struct grid *self);
+
+// ------------------------------------------------------------------------------ portmap.c
+
+// What human formats keep of probed ports.
+struct port_seen {
+    uint32_t from, to;
+    uint16_t port;    // index into the run's table
+    uint8_t state;    // Mp__CellState
+    uint8_t observed; // index into words, 0: nothing
+    bool leaks;       // it arrived although it was not answered
+};
+typedef struct portmap portmap_t;
+void portmap_add(struct report *report, const Mp__Cell *cell);
+void portmap_print(struct report *report);
+void portmap_destroy(portmap_t **self_p);
 
 #endif

@@ -7,24 +7,7 @@
 #include "report_parts.h"
 
 #define NUMBERED_OVER 20 // columns; beyond it they have numbers instead of names
-#define CELL_SIZE 32
 #define GROUP_NONE "(none)"
-
-// One matrix to print: lines of `rows` by `columns`, indices into `names`.
-struct grid {
-    struct report *report;
-    char **names;
-    size_t *rows, *columns;
-    size_t row_count, column_count;
-    // Text of a cell and whether it stands for something that is not ok.
-    bool (*text)(const struct grid *self, size_t row, size_t column, char text[CELL_SIZE]);
-    const struct matrix *matrix;
-    size_t metric;
-    struct unit_scale scale;
-    const float *medians; // groups: group_count * group_count
-    const uint32_t *pairs;
-    size_t group_count;
-};
 
 static void *memory(size_t count, size_t size)
 {
@@ -247,7 +230,7 @@ static void print_statistics(const struct grid *self)
     }
 }
 
-static void print_grid(const struct grid *self)
+void report_grid(const struct grid *self)
 {
     if (is_md(self->report)) {
         print_md(self);
@@ -365,7 +348,7 @@ static void print_matrix(struct report *report, const struct matrix *matrix, siz
         report_scale(matrix->metrics[metric]->unit, sorted ? report_median(sorted, count) : 0);
     free(sorted);
     print_title(report, matrix, matrix->metrics[metric], grid.scale.word);
-    print_grid(&grid);
+    report_grid(&grid);
     free(grid.names);
     free(grid.rows);
     free(grid.columns);
@@ -500,7 +483,7 @@ static void print_groups(struct report *report, const struct matrix *matrix, siz
         .scale =
             report_scale(matrix->metrics[metric]->unit, sorted ? report_median(sorted, count) : 0)};
     print_title(report, matrix, matrix->metrics[metric], grid.scale.word);
-    print_grid(&grid);
+    report_grid(&grid);
     group_list(report, matrix->metrics[metric], &groups, &cells);
     free(sorted);
     free(lines);
@@ -570,6 +553,8 @@ static void print_kind(struct report *self, const struct matrix *matrix)
 {
     if (matrix->metric_count == 0 && self->metric)
         return;
+    if (matrix->kind == MP__TEST_KIND__PORT)
+        portmap_print(self);
     if (self->options.worst > 0) {
         if (matrix->metric_count > 0)
             print_worst(self, matrix, 0);
@@ -604,5 +589,11 @@ static void human_end(struct report *self)
     }
 }
 
-const struct writer report_writer_table = {"table", human_begin, matrix_add, human_end};
-const struct writer report_writer_md = {"md", human_begin, matrix_add, human_end};
+static void human_cell(struct report *self, const Mp__Cell *cell)
+{
+    matrix_add(self, cell);
+    portmap_add(self, cell);
+}
+
+const struct writer report_writer_table = {"table", human_begin, human_cell, human_end};
+const struct writer report_writer_md = {"md", human_begin, human_cell, human_end};
