@@ -134,6 +134,101 @@ static void on_arm(struct mesh *mesh, uint32_t agent, const Mp__LightArm *arm)
     free(outcomes);
 }
 
+// --------------------------------------------------------------------------------- ports
+
+static void happen_opened(struct mesh *mesh, uint32_t agent, const Mp__LightArm *arm)
+{
+    Mp__LightOpened opened = MP__LIGHT_OPENED__INIT;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.version = 1;
+    opened.batch = arm->batch;
+    opened.services = zmalloc((arm->n_peers + 1) * sizeof *opened.services);
+    for (size_t i = 0; i < arm->n_peers && mesh->service; i++)
+        if (!arm->peers[i]->probes)
+            opened.services[opened.n_services++] = arm->peers[i]->test_id;
+    envelope.body_case = MP__ENVELOPE__BODY_LIGHT_OPENED;
+    envelope.light_opened = &opened;
+    happen(mesh, agent, NS_PER_MS, &envelope);
+    free(opened.services);
+    if (mesh->dies[agent])
+        mesh->silent[agent] = mesh->dead[agent] = true;
+}
+
+// The findings of one end, after a while.
+static void happen_found(struct mesh *mesh, uint32_t agent, const Mp__LightArm *arm, bool far)
+{
+    Mp__LightResult result = MP__LIGHT_RESULT__INIT;
+    Mp__Envelope envelope = MP__ENVELOPE__INIT;
+    envelope.version = 1;
+    Mp__LightOutcome *outcomes = zmalloc((arm->n_peers + 1) * sizeof *outcomes);
+    result.outcomes = zmalloc((arm->n_peers + 1) * sizeof *result.outcomes);
+    for (size_t i = 0; i < arm->n_peers; i++) {
+        Mp__LightOutcome *outcome = &outcomes[result.n_outcomes];
+        if (arm->peers[i]->probes == far)
+            continue;
+        mp__light_outcome__init(outcome);
+        outcome->test_id = arm->peers[i]->test_id;
+        outcome->outcome = MP__OUTCOME__OUTCOME_OK;
+        outcome->has_far = outcome->far = far;
+        outcome->has_observed = !far;
+        outcome->observed = mesh->observed;
+        outcome->has_arrived = outcome->has_listener = far;
+        outcome->arrived = MP__ARRIVED__ARRIVED_NO;
+        outcome->listener = MP__LISTENER__LISTENER_AGENT;
+        result.outcomes[result.n_outcomes++] = outcome;
+    }
+    result.batch = arm->batch;
+    result.sequence = ++mesh->sequence[agent];
+    result.parts = 1;
+    envelope.body_case = MP__ENVELOPE__BODY_LIGHT_RESULT;
+    envelope.light_result = &result;
+    if (result.n_outcomes > 0)
+        happen(mesh, agent, far ? NS_PER_MS : NS_PER_S, &envelope);
+    else
+        mesh->sequence[agent]--;
+    if (!far && result.n_outcomes > mesh->most_probes)
+        mesh->most_probes = (uint32_t)result.n_outcomes;
+    free(result.outcomes);
+    free(outcomes);
+}
+
+// True if it was of ports.
+static bool on_ports(struct mesh *mesh, uint32_t agent, Mp__Envelope *seen)
+{
+    Mp__Envelope **kept = &mesh->port_arms[agent];
+    if (seen->body_case == MP__ENVELOPE__BODY_LIGHT_ARM &&
+        seen->light_arm->spec->kind == MP__TEST_KIND__PORT) {
+        Mp__LightArmed armed = MP__LIGHT_ARMED__INIT;
+        Mp__Envelope envelope = MP__ENVELOPE__INIT;
+        wire_free(kept);
+        *kept = (Mp__Envelope *)wire_copy(&seen->base);
+        assert_int_equal(seen->light_arm->parts, 1);
+        envelope.version = 1;
+        armed.batch = seen->light_arm->batch;
+        envelope.body_case = MP__ENVELOPE__BODY_LIGHT_ARMED;
+        envelope.light_armed = &armed;
+        happen(mesh, agent, NS_PER_MS, &envelope);
+        return true;
+    }
+    bool known = *kept && (seen->body_case == MP__ENVELOPE__BODY_LIGHT_GO ||
+                              seen->body_case == MP__ENVELOPE__BODY_LIGHT_CLOSE);
+    if (!known)
+        return false;
+    const Mp__LightArm *arm = (*kept)->light_arm;
+    if (seen->body_case == MP__ENVELOPE__BODY_LIGHT_CLOSE) {
+        mesh->closes++;
+        happen_found(mesh, agent, arm, true);
+    } else if (seen->light_go->has_open && seen->light_go->open) {
+        mesh->opens++;
+        happen_opened(mesh, agent, arm);
+    } else {
+        mesh->goes++;
+        mesh->told_services += (uint32_t)seen->light_go->n_services;
+        happen_found(mesh, agent, arm, false);
+    }
+    return true;
+}
+
 static int fake_send(void *ctx, uint32_t agent_id, Mp__Envelope *envelope)
 {
     struct mesh *mesh = ctx;
@@ -152,6 +247,10 @@ static int fake_send(void *ctx, uint32_t agent_id, Mp__Envelope *envelope)
         fail_msg("the director sends what is refused: %s", text);
     free(bytes);
     bool silent = mesh->silent[agent_id];
+    if (!silent && on_ports(mesh, agent_id, seen)) {
+        wire_free(&seen);
+        return 0;
+    }
     if (seen->body_case == MP__ENVELOPE__BODY_PREPARE) {
         mesh->prepares++;
         assert_int_equal(seen->prepare->epoch, 7);
@@ -184,6 +283,8 @@ static void deliver(struct mesh *mesh, size_t i)
         }
         if (answer->body_case == MP__ENVELOPE__BODY_LIGHT_ARMED)
             director_light_armed(mesh->director, it.agent, answer->light_armed);
+        if (answer->body_case == MP__ENVELOPE__BODY_LIGHT_OPENED)
+            director_light_opened(mesh->director, it.agent, answer->light_opened);
         if (answer->body_case == MP__ENVELOPE__BODY_LIGHT_RESULT) {
             mesh->sent_reports[it.agent]++;
             director_light_result(mesh->director, it.agent, answer->light_result);
@@ -282,8 +383,9 @@ static void add_agent(struct mesh *mesh, uint32_t number)
     agent->capabilities = zmalloc(sizeof *agent->capabilities);
     mp__capabilities__init(agent->capabilities);
     agent->capabilities->tcp = agent->capabilities->udp = true;
-    agent->capabilities->n_tests = 3;
-    agent->capabilities->tests = zmalloc(3 * sizeof(char *));
+    agent->capabilities->n_tests = 4;
+    agent->capabilities->tests = zmalloc(4 * sizeof(char *));
+    agent->capabilities->tests[3] = strdup("port");
     agent->capabilities->tests[0] = strdup("tcp");
     agent->capabilities->tests[1] = strdup("udp");
     agent->capabilities->tests[2] = strdup("latency");
@@ -314,6 +416,8 @@ void mesh_free(struct mesh **mesh_p)
     registry_destroy(&mesh->registry);
     for (size_t i = 0; i < mesh->happening_count; i++)
         mp__envelope__free_unpacked(mesh->happenings[i].answer, NULL);
+    for (size_t i = 0; i <= AGENTS_MAX; i++)
+        wire_free(&mesh->port_arms[i]);
     for (size_t i = 0; i < CELLS_MAX; i++)
         free(mesh->reasons[i]);
     for (size_t i = 0; i < CELLS_MAX; i++)

@@ -39,7 +39,13 @@ struct mesh {
     double bps[64]; // that the tests read, in turn; 0: 1e6
     size_t bps_count, bps_next;
     bool dead[AGENTS_MAX + 1]; // sends no heartbeats any more
-    bool dies[AGENTS_MAX + 1]; // will be dead after its next READY
+    bool dies[AGENTS_MAX + 1]; // will be dead after its next READY, or once its listeners are open
+    // Ports: lists as armed (one part), what probes observe, and messages of each step.
+    Mp__Envelope *port_arms[AGENTS_MAX + 1];
+    Mp__Observed observed;
+    uint32_t opens, goes, closes, most_probes; // most_probes: that one agent got in a batch
+    bool service; // services hold all ports
+    uint32_t told_services; // ids that probing ends were told of
     // the store
     int store_error;
     uint32_t saves;
