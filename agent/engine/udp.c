@@ -154,7 +154,7 @@ static void report(struct udp_test *test)
         udp_sender_report(test);
     if (test->receiver)
         udp_receiver_report(test);
-    char out[96] = "", in[128] = "";
+    char out[160] = "", in[96] = "";
     if (sends)
         udp_sender_technique(test->sender, out, sizeof out);
     if (test->receiver)

@@ -30,7 +30,8 @@
 #define QUANTUM_NS (250 * NS_PER_US)
 #define SLEEP_GAP_NS (50 * NS_PER_US) // closer than this a thread cannot wake
 #define BEHIND_NS (20 * NS_PER_MS)    // a pace that is not kept
-#define ONE_BY_ONE_PPS 500e3          // more than a core sends as single packets
+#define BEHIND_LOOKS 2
+#define ONE_BY_ONE_PPS 500e3 // more than a core sends as single packets
 #define FULL_LOOK_NS (50 * NS_PER_US)
 #define FULL_MAX_NS (50 * NS_PER_MS) // the word that there is room again may be lost
 #define REFUSALS_MAX 3
@@ -43,7 +44,7 @@ struct loop {
     double rate_bps;
     int64_t blocked_ns, blocked_before_ns, looked_ns;
     uint64_t number, omitted, drops_seen;
-    unsigned stream, most; // most datagrams at a time
+    unsigned stream, behind, most; // most datagrams at a time
     bool ramping, held;
     uint8_t *bytes; // `most` datagrams, one after the other
 };
@@ -336,7 +337,9 @@ static void adapt_pace(struct loop *loop, int64_t now)
     loop->ramp_ns = now + RAMP_NS;
     bool blocked = loop->blocked_ns > loop->blocked_before_ns;
     loop->blocked_before_ns = loop->blocked_ns;
-    if (now - pacer_due(&loop->pacer) > BEHIND_NS && !blocked)
+    bool behind = now - pacer_due(&loop->pacer) > BEHIND_NS && !blocked;
+    loop->behind = behind ? loop->behind + 1 : 0;
+    if (loop->behind == BEHIND_LOOKS)
         sender->pace = UDP_QUANTA;
 }
 

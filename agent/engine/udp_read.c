@@ -16,7 +16,8 @@
 
 #define BATCH_PLAIN 64
 #define HEAD_BYTES 128 // enough for a header or a control message; the rest is not copied
-#define BATCH_GRO 8
+#define BATCH_GRO 8    // of whole packets: more at a time would not stay in the cache
+#define SMALL_BYTES 8192
 #define GRO_BYTES 65536 // a packet with UDP_GRO is whole: each datagram in it has its own header
 #define CONTROL_BYTES 128
 #define TURNS_MAX 16
@@ -30,7 +31,7 @@
 #endif
 
 struct udp_reader {
-    unsigned batch;
+    unsigned batch, room; // packets a call, now and at most
     size_t each;
     bool waits; // one socket: the call that reads it waits, too
     int64_t last_load_ns;
@@ -41,7 +42,7 @@ struct udp_reader {
     struct mmsghdr *messages;
 };
 
-static void *room(size_t count, size_t size)
+static void *zeros(size_t count, size_t size)
 {
     void *at = calloc(count, size);
     if (!at)
@@ -61,17 +62,18 @@ static void look_for_step(struct udp_reader *self)
 
 struct udp_reader *udp_reader_new(const struct udp_test *test)
 {
-    struct udp_reader *self = room(1, sizeof *self);
+    struct udp_reader *self = zeros(1, sizeof *self);
     bool gro = test->receiver && test->receiver->gro;
     struct timeval patience = {.tv_usec = 20000};
     while (self->wall_ahead_ns == 0)
         look_for_step(self);
+    self->room = BATCH_PLAIN;
     self->batch = gro ? BATCH_GRO : BATCH_PLAIN;
     self->each = gro ? GRO_BYTES : HEAD_BYTES;
-    self->bytes = room(self->batch, self->each);
-    self->controls = room(self->batch, sizeof *self->controls);
-    self->iov = room(self->batch, sizeof *self->iov);
-    self->messages = room(self->batch, sizeof *self->messages);
+    self->bytes = zeros(self->room, self->each);
+    self->controls = zeros(self->room, sizeof *self->controls);
+    self->iov = zeros(self->room, sizeof *self->iov);
+    self->messages = zeros(self->room, sizeof *self->messages);
     int flags = fcntl(test->fds[0], F_GETFL);
     self->waits =
         test->streams == 1 && flags >= 0 &&
@@ -204,8 +206,16 @@ static void drain_errors(int fd)
     }
 }
 
-// One call's worth; how many packets came, or -1.
-static int read_batch(struct udp_test *test, unsigned at, int flags)
+static size_t mean_size(const struct udp_reader *self, int count)
+{
+    size_t sum = 0;
+    for (int i = 0; i < count; i++)
+        sum += self->messages[i].msg_len;
+    return sum / (size_t)count;
+}
+
+// One call's worth; how many packets came, or -1. `more`: there may be others.
+static int read_batch(struct udp_test *test, unsigned at, int flags, bool *more)
 {
     struct udp_reader *self = test->reader;
     for (unsigned i = 0; i < self->batch; i++) {
@@ -221,6 +231,9 @@ static int read_batch(struct udp_test *test, unsigned at, int flags)
         look_for_step(self);
     for (int i = 0; i < count && !test->failed; i++)
         on_packet(test, at, &self->messages[i], self->bytes + (size_t)i * self->each, now);
+    *more = count == (int)self->batch;
+    if (count > 0 && self->each == GRO_BYTES)
+        self->batch = mean_size(self, count) < SMALL_BYTES ? self->room : BATCH_GRO;
     if (count > 0 && test->receiver && !test->failed)
         udp_receiver_pressure(test, at, now);
     return count;
@@ -249,14 +262,14 @@ static void nap(struct udp_test *test, int packets)
 
 static bool read_one(struct udp_test *test, int64_t until_mono_ns)
 {
-    int count = 0;
+    bool more;
     if (told_to_stop(test))
         return false;
     do {
-        count = read_batch(test, 0, MSG_WAITFORONE);
+        int count = read_batch(test, 0, MSG_WAITFORONE, &more);
         if (count < 0 && errno != EAGAIN && errno != EINTR)
             drain_errors(test->fds[0]);
-        if (count < (int)test->reader->batch)
+        if (!more)
             nap(test, count);
     } while (!udp_over(test) && clock_mono_ns() < until_mono_ns);
     return true;
@@ -276,9 +289,9 @@ static bool read_several(struct udp_test *test, int64_t until_mono_ns)
     for (unsigned i = 0; ready > 0 && i < test->streams; i++) {
         if (polled[i].revents & POLLERR)
             drain_errors(test->fds[i]);
-        int count = polled[i].revents ? (int)test->reader->batch : 0;
-        for (int turn = 0; turn < TURNS_MAX && count == (int)test->reader->batch; turn++) {
-            count = read_batch(test, i, MSG_DONTWAIT);
+        bool more = polled[i].revents;
+        for (int turn = 0; turn < TURNS_MAX && more; turn++) {
+            int count = read_batch(test, i, MSG_DONTWAIT, &more);
             packets += count > 0 ? count : 0;
         }
     }

@@ -63,7 +63,7 @@ struct scene {
         "link of 100mbit losing " percent, "network",                                              \
             "link tbf rate 100mbit burst 64k latency 20ms; rules 'numgen random mod 1000 < " per   \
             " drop'",                                                                              \
-            "clear_link; clear_rules", "tcp", false                                    \
+            "clear_link; clear_rules", "tcp", false                                                \
     }
 #define DEEP(rate, limit)                                                                          \
     {                                                                                              \
