@@ -101,6 +101,41 @@ static void four_streams_share_the_rate(void **state)
     run(*state, "127.0.0.1", true, 4, 0);
 }
 
+static void a_flood_is_counted_as_exactly_as_a_stated_rate(void **state)
+{
+    static const unsigned lengths[] = {0, 64, 9000};
+    for (int i = 0; i < 3; i++) {
+        struct engine_bench *bench = *state;
+        engine_bench_end(bench);
+        engine_bench_begin(bench, &probe_udp, "127.0.0.1", true);
+        struct testspec *spec = &bench->connecting.spec;
+        spec->bitrate_max = true;
+        spec->length = lengths[i];
+        spec->parallel = 1 + 2 * (unsigned)i;
+        spec->duration_ns = 200 * NS_PER_MS;
+        bench->listening.spec = *spec;
+        engine_bench_run(bench);
+        expect_exact(&bench->connected, &bench->listened);
+        assert_non_null(strstr(bench->connected.technique, "flood"));
+    }
+}
+
+// The socket holds a packet or two of 46 datagrams, and counts each that it drops as one.
+static void what_a_socket_drops_of_a_flood_is_bounded(void **state)
+{
+    struct engine_bench *bench = *state;
+    engine_bench_begin(bench, &probe_udp, "127.0.0.1", true);
+    bench->connecting.spec.bitrate_max = true;
+    bench->listening.spec = bench->connecting.spec;
+    bench->listening.spec.window = 4096;
+    engine_bench_run(bench);
+    expect_exact(&bench->connected, &bench->listened);
+    const struct probe_receive *in = &bench->listened.receive;
+    uint64_t bound = in->packets_lost_receiver_max == PROBE_ABSENT ? in->packets_lost_receiver
+                                                                   : in->packets_lost_receiver_max;
+    assert_int_equal(bound, in->packets_lost); // over loopback nobody else loses any
+}
+
 static void *run_in_thread(void *bench)
 {
     engine_bench_run(bench);
@@ -184,6 +219,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             datagrams_that_are_due_together_are_counted_exactly, begin, end),
         cmocka_unit_test_setup_teardown(the_receiver_may_open_the_flow, begin, end),
+        cmocka_unit_test_setup_teardown(a_flood_is_counted_as_exactly_as_a_stated_rate, begin, end),
+        cmocka_unit_test_setup_teardown(what_a_socket_drops_of_a_flood_is_bounded, begin, end),
         cmocka_unit_test_setup_teardown(four_streams_share_the_rate, begin, end),
         cmocka_unit_test_setup_teardown(
             the_next_test_may_open_the_port_while_sockets_of_this_one_live, begin, end),
