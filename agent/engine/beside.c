@@ -197,9 +197,9 @@ beside_t *beside_new(const struct probe_order *order, dataport_t *port)
     self->idle_end = UINT64_MAX;
     derive_keys(&order->keys, &self->keys);
     // Best effort: without it there are no answers.
-    self->reflects =
-        !order->connects && dataport_reflect(port, &self->keys, order->local_address,
-                                order->expiry_mono_ns + order->limit_ns + 10 * NS_PER_S) == 0;
+    self->reflects = !order->connects && !order->alone &&
+                     dataport_reflect(port, &self->keys, order->local_address,
+                         order->expiry_mono_ns + order->limit_ns + 10 * NS_PER_S) == 0;
     return self;
 }
 
@@ -225,7 +225,7 @@ static bool start(struct beside *self)
 
 void beside_idle(beside_t *self, int stop_fd)
 {
-    if (!self->order->connects || !start(self))
+    if (!self->order->connects || self->order->alone || !start(self))
         return;
     struct pollfd polled = {.fd = stop_fd, .events = POLLIN};
     int64_t idle_ns = testspec_idle_ns(&self->order->spec);

@@ -37,6 +37,7 @@ struct probe_order {
     int64_t limit_ns;       // load flows at most this long, whatever happens
     uint64_t limit_bps;     // 0: none. The receiver enforces it too
     uint64_t limit_bytes;   // 0: none
+    bool alone;             // no light probes beside the load (to measure what they cost)
     uint64_t cap_bps;       // an unlimited rate is capped at this by the owner's guard; 0: none
 };
 
