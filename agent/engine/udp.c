@@ -165,6 +165,7 @@ static void report(struct udp_test *test)
 
 static void release(struct udp_test *test)
 {
+    beside_end(&test->beside, test->report);
     probe_streams_close(&test->open);
     if (test->receiver)
         udp_receiver_release(test->receiver);
@@ -188,10 +189,13 @@ static void run(const struct probe_order *order, dataport_t *port, const struct 
         .cpu = cpu_new()};
     for (unsigned i = 0; i < UDP_STREAMS_MAX; i++)
         test->fds[i] = -1;
+    test->beside = beside_new(order, port);
     if (open_streams(test, port)) {
+        beside_idle(test->beside, hooks->stop_fd);
         begin(test, clock_mono_ns());
         loop(test);
         udp_sender_end(test);
+        beside_end(&test->beside, out);
         if (test->failed && out->outcome != PROBE_STOPPED) {
             struct control gone = {.type = CONTROL_ABORT};
             udp_say(test, &gone);

@@ -437,6 +437,10 @@ static void send_until_over(struct loop *loop)
             now = rest(loop, now);
             continue;
         }
+        if (atomic_load(&sender->link.enough) && now > loop->window_begin_ns) {
+            loop->window_end_ns = now; // no number after this one is of the range
+            break;
+        }
         if (sender->flood)
             adapt_flood(loop, now);
         else if (sender->pace != UDP_QUANTA)

@@ -23,7 +23,10 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "beside.h"
+#include "bucket.h"
 #include "control.h"
+#include "converge.h"
 #include "cpu.h"
 #include "jitter.h"
 #include "probe.h"
@@ -48,7 +51,8 @@ enum udp_pace {
 // What the reading thread tells the sending one.
 struct udp_link {
     atomic_bool hold, stop;
-    atomic_bool full; // the receiving sockets hold much that is not read yet: a flood waits
+    atomic_bool full;   // the receiving sockets hold much that is not read yet: a flood waits
+    atomic_bool enough; // the result is known well enough: the window ends now
     atomic_uint_least64_t drops_receiver;
 };
 
@@ -74,7 +78,8 @@ struct udp_sender {
     // of the reading thread
     int64_t asked_ns, feedback_ns, hold_since_ns, held_ns, final_since_ns, next_final_ns;
     unsigned finals_said;
-    bool final_seen;
+    bool final_seen, window_heard;
+    uint64_t window_base_bytes; // that had arrived when the receiver first spoke of its window
 };
 
 // Would such a test be sent in quanta from the start? Both ends ask.
@@ -136,6 +141,8 @@ struct udp_receiver {
     unsigned receive_buffer;
     int64_t rate_check_ns;
     uint64_t rate_check_bytes;
+    struct bucket bucket;     // since the load began
+    struct converge converge; // since the window began
 };
 
 void udp_receiver_start(struct udp_test *test, int64_t now);
@@ -169,6 +176,7 @@ struct udp_test {
     struct udp_sender *sender;
     struct udp_receiver *receiver;
     struct udp_reader *reader;
+    beside_t *beside;
     cpu_t *cpu;
     bool measuring, measured;
 };

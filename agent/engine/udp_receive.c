@@ -119,6 +119,8 @@ void udp_receiver_start(struct udp_test *test, int64_t now)
     self->waiting_since_ns = self->first_feedback_ns = self->last_load_ns = now;
     self->kernel_stamps = true;
     self->phase = CONTROL_OMIT;
+    bucket_begin(&self->bucket);
+    converge_begin(&self->converge, test->order->spec.until);
     prepare_sockets(test);
     self->drops_begin = self->drops_now = socket_drops(test);
     for (unsigned i = 0; i < test->streams; i++)
@@ -254,6 +256,7 @@ void udp_receiver_final(struct udp_test *test, const struct control *message, in
         self->final_seen = true;
         self->final_ns = now;
         udp_measure(test, false);
+        beside_pause(test->beside);
     }
     self->phase = CONTROL_DONE;
     self->drops_now = socket_drops(test);
@@ -268,6 +271,25 @@ static int64_t patience_ns(const struct udp_receiver *self)
     int64_t rtt = self->first_load_ns - self->first_feedback_ns;
     int64_t wait = 4 * rtt > MISSING_NS ? 4 * rtt : MISSING_NS;
     return wait > MISSING_MAX_NS ? MISSING_MAX_NS : wait;
+}
+
+// What has arrived so far: is it a burst's, is it enough, and what may the probes beside it take?
+static void look_at_rate(struct udp_test *test, int64_t now)
+{
+    // Datagrams do not wait for each other's round trips.
+    static const struct converge_path path = {.known = true};
+    struct udp_receiver *self = test->receiver;
+    if (!self->first_load_ns || self->final_seen)
+        return;
+    bucket_add(&self->bucket, now - self->first_load_ns, self->all_bytes);
+    if (self->arrivals == 0)
+        return;
+    beside_goodput(test->beside, self->bytes);
+    if (converge_progress(&self->converge, now - self->first_arrival_ns, self->bytes) &&
+        converge_look(&self->converge, &path)) {
+        self->phase = CONTROL_DONE; // the sender's range ends when it hears this
+        say_feedback(test, now);
+    }
 }
 
 void udp_receiver_tick(struct udp_test *test, int64_t now)
@@ -286,6 +308,7 @@ void udp_receiver_tick(struct udp_test *test, int64_t now)
         udp_fail(test, false, "the sender exceeded the limits of its ticket");
         return;
     }
+    look_at_rate(test, now);
     if (now >= self->next_feedback_ns)
         say_feedback(test, now);
     if (!self->final_seen)

@@ -18,9 +18,30 @@ static double span_s(const struct udp_receiver *self)
     return seen * (double)self->final.end_sequence / numbers;
 }
 
+// A range that ended before its time has fewer slices; what left a moment late is the last one's.
+static void end_slices(struct udp_receiver *self)
+{
+    size_t count = (size_t)((self->final.window_ns + self->interval_ns - 1) / self->interval_ns);
+    if (self->final.window_ns <= 0 || count >= self->slice_count)
+        return;
+    struct udp_slice *last = &self->slices[count - 1];
+    for (size_t i = count; i < self->slice_count; i++) {
+        const struct udp_slice *late = &self->slices[i];
+        if (late->any && (!last->any || late->first_number < last->first_number))
+            last->first_number = late->first_number;
+        last->any = last->any || late->any;
+        last->received += late->received;
+        last->bytes += late->bytes;
+        last->jitter_sum_s += late->jitter_sum_s;
+        last->jitter_count += late->jitter_count;
+    }
+    self->slice_count = count;
+}
+
 static void report_slices(struct udp_test *test)
 {
     struct udp_receiver *self = test->receiver;
+    end_slices(self);
     struct probe_receive *out = &test->report->receive;
     out->intervals = calloc(self->slice_count, sizeof *out->intervals);
     if (!out->intervals)
@@ -139,4 +160,8 @@ void udp_receiver_report(struct udp_test *test)
     out->stamps = self->kernel_stamps ? "kernel" : "user";
     out->receive_buffer = self->receive_buffer;
     report_slices(test);
+    out->whole_bytes = self->all_bytes;
+    out->whole_s = (double)(self->last_load_ns - self->first_load_ns) / 1e9;
+    bucket_find(&self->bucket, self->last_load_ns - self->first_load_ns, &out->bucket);
+    converge_report(&self->converge, &out->convergence);
 }

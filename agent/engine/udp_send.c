@@ -84,6 +84,15 @@ void udp_sender_feedback(struct udp_test *test, const struct control *message, i
     }
     if (message->final_seen)
         sender->final_seen = true;
+    if (message->phase == CONTROL_DONE && sender->order->spec.until > 0)
+        atomic_store(&sender->link.enough, true);
+    if (message->phase != CONTROL_WINDOW)
+        return;
+    if (!sender->window_heard)
+        sender->window_base_bytes = message->bytes;
+    sender->window_heard = true;
+    if (!sender->joined)
+        beside_goodput(test->beside, message->bytes - sender->window_base_bytes);
 }
 
 static void say_final(struct udp_test *test, int64_t now)
@@ -134,6 +143,7 @@ void udp_sender_tick(struct udp_test *test, int64_t now)
     if (sender->running && atomic_load(&sender->in_window))
         udp_measure(test, true);
     if (sender->running && atomic_load(&sender->finished)) {
+        beside_pause(test->beside);
         udp_sender_end(test);
         sender->final_since_ns = now;
     }

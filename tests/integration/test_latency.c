@@ -109,6 +109,45 @@ static void where_probes_do_not_pass_the_test_is_as_it_was(void **state)
     json_decref(run);
 }
 
+// The range ends early, and still every datagram of it is counted.
+static void a_udp_test_that_ends_early_counts_its_loss_to_the_packet(void **state)
+{
+    int status;
+    struct outcome made = mesh_shell(*state, 10,
+        "$LAB exec router nft -f - <<'RULES'\n"
+        "table netdev truth {\n"
+        "  counter probes { }\n"
+        "  chain drops {\n"
+        "    type filter hook ingress device port1 priority 0;\n"
+        "    udp length 1008 numgen inc mod 10 == 0 counter name probes drop\n"
+        "  }\n"
+        "}\n"
+        "RULES");
+    assert_int_equal(made.status, 0);
+    outcome_release(&made);
+    json_t *run = mesh_json(*state, &status, 60,
+        "run udp -b 20M --length 1000 --until 20%% -t 7s -i 500ms --from a --to b -4");
+    double truth = probes_counted(*state);
+    assert_int_equal(status, 0);
+    json_t *cell = cell_of(run, "udp", "a", "b");
+    assert_true(truth > 0 && number_at(cell, "packets.lost_network") == truth);
+    assert_true(number_at(cell, "packets.sent") == number_at(cell, "packets.received") + truth +
+                                                       number_at(cell, "packets.lost_receiver"));
+    assert_true(number_at(cell, "until.looks") >= 1);
+    assert_true(number_at(cell, "rtt_s.count") >= 5 && number_at(cell, "rtt_loaded_s.count") > 0);
+    assert_true(number_at(cell, "valid_for.bytes") >= number_at(cell, "bytes"));
+    double received = 0;
+    size_t index;
+    json_t *interval;
+    json_array_foreach(json_object_get(cell, "intervals"), index, interval)
+    {
+        received += number_at(interval, "received");
+        assert_true(number_at(interval, "start_s") <= number_at(cell, "duration_s") + 0.5);
+    }
+    assert_true(received == number_at(cell, "packets.received"));
+    json_decref(run);
+}
+
 // Whether it may end early depends on how busy this machine is; what it reports then does not.
 static void a_test_that_ends_early_is_within_what_was_asked(void **state)
 {
@@ -181,6 +220,7 @@ int main(void)
         cmocka_unit_test(load_on_a_shaped_link_shows_its_queue),
         cmocka_unit_test(latency_under_load_is_measured_whoever_connects),
         cmocka_unit_test(where_probes_do_not_pass_the_test_is_as_it_was),
+        cmocka_unit_test(a_udp_test_that_ends_early_counts_its_loss_to_the_packet),
         cmocka_unit_test(a_test_that_ends_early_is_within_what_was_asked),
         cmocka_unit_test(a_burst_of_megabytes_is_told_from_the_rate_behind_it),
         cmocka_unit_test(a_link_that_keeps_its_rate_has_no_bucket),
