@@ -76,7 +76,8 @@ struct plan_cell {
 };
 
 // All borrowed for the call. A cell that stands twice is measured once; of two wishes for a
-// listener, agent wins over either over service. Agents without a cell are left out.
+// listener, agent wins over either over service. Agents without a cell are left out unless
+// `keep_agents` says otherwise.
 struct plan_cells {
     const char *const *agents; // names
     size_t agent_count;
@@ -86,6 +87,7 @@ struct plan_cells {
     size_t port_count;
     const struct plan_cell *cells;
     size_t count;
+    bool keep_agents; // agents without a cell are kept: the run knows all that were looked at
 };
 
 // 0, or a negative error with `refusal` filled in. Only the options: phases and their limits.

@@ -108,6 +108,8 @@ static int cells_check(
         return refuse(refusal, INVALID, "the run would have over %d cells", DIRECTOR_CELLS_MAX);
     if (cells->port_count > PORTS_MAX)
         return refuse(refusal, INVALID, "a run can probe at most %d ports", PORTS_MAX);
+    for (size_t i = 0; i < cells->agent_count; i++)
+        self->used[i] = cells->keep_agents;
     for (size_t i = 0; i < cells->count; i++) {
         int rc = cell_check(self, options, &cells->cells[i], refusal);
         if (rc != 0)

@@ -86,8 +86,14 @@ void store_put_operator(store_t *self, const struct stored_operator *operator_, 
 void store_drop_operator(store_t *self, const char *name, store_done *done, void *ctx);
 void store_audit(store_t *self, const Mp__AuditEntry *entry);
 
+// `policy` (may be NULL) is the text that the run is a check of: committed with it or not at all.
+struct stored_policy {
+    const void *text;
+    size_t size;
+};
 void store_put_new_run(store_t *self, const Mp__RunInfo *info, Mp__RunAgent *const *agents,
-    const uint32_t *agent_ids, const struct cell_place *places, store_done *done, void *ctx);
+    const uint32_t *agent_ids, const struct cell_place *places, const struct stored_policy *policy,
+    store_done *done, void *ctx);
 void store_put_run(store_t *self, const Mp__RunInfo *info);
 // A second copy of a final cell changes nothing, unless it was measured again alone since. With
 // --passes a cell comes after each of them, PENDING until its last one. Cells queue up and are committed together (at most 20 ms or 500 cells later). A cell of a run whose
@@ -105,6 +111,10 @@ void store_get_run(store_t *self, const char *run, uint32_t agents_offset, store
 // Cells [offset, offset + limit) as far as WIRE_PART_BYTES goes; cells without a row come as PENDING.
 typedef void store_cells_done(void *ctx, int error, const char *run, Mp__Cell *const *cells, size_t count, uint32_t total);
 void store_get_cells(store_t *self, const char *run, uint32_t offset, uint32_t limit, store_cells_done *done, void *ctx);
+// The policy's text from `offset` on, at most WIRE_PART_BYTES of `total`; MESH_E_NOT_FOUND: there is
+// no such run, or it is no check.
+typedef void store_policy_done(void *ctx, int error, const void *bytes, size_t size, uint32_t total);
+void store_get_policy(store_t *self, const char *run, uint32_t offset, store_policy_done *done, void *ctx);
 typedef void store_audit_done(void *ctx, int error, Mp__AuditEntry *const *entries, size_t count, uint32_t total);
 void store_get_audit(store_t *self, uint32_t offset, uint32_t limit, store_audit_done *done, void *ctx);
 

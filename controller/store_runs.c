@@ -219,6 +219,8 @@ struct run_put {
     char **names;
     uint32_t *ids;
     uint8_t *places;
+    uint8_t *policy; // NULL: it is no check
+    size_t policy_size;
 };
 
 static void run_put_finish(struct job *job)
@@ -240,6 +242,7 @@ static void run_put_release(struct job *job)
     free(self->names);
     free(self->ids);
     free(self->places);
+    free(self->policy);
     mp__run_info__free_unpacked(self->info, NULL);
 }
 
@@ -275,6 +278,8 @@ static int run_add(struct db *db, struct job *job)
         rc = db_run(db, SQL_RUN_PLACES_ADD, "iib", number, (int64_t)(at / STORE_PLACES_CHUNK),
             self->places + (size_t)at * PLACE_BYTES, count * PLACE_BYTES);
     }
+    if (rc == 0 && self->policy)
+        rc = db_run(db, SQL_POLICY_ADD, "ib", number, self->policy, self->policy_size);
     return rc;
 }
 
@@ -290,7 +295,8 @@ static struct run_put *run_put_new(
 }
 
 void store_put_new_run(store_t *self, const Mp__RunInfo *info, Mp__RunAgent *const *agents,
-    const uint32_t *agent_ids, const struct cell_place *places, store_done *done, void *ctx)
+    const uint32_t *agent_ids, const struct cell_place *places, const struct stored_policy *policy,
+    store_done *done, void *ctx)
 {
     struct run_put *job = run_put_new(run_add, info);
     size_t count = info->agents;
@@ -306,6 +312,11 @@ void store_put_new_run(store_t *self, const Mp__RunInfo *info, Mp__RunAgent *con
         job->ids[i] = agent_ids[i];
     }
     job->places = places_pack(places, info->cells);
+    if (policy) {
+        job->policy = zmalloc(policy->size + 1);
+        memcpy(job->policy, policy->text, policy->size);
+        job->policy_size = policy->size;
+    }
     store_send(self, &job->job);
 }
 

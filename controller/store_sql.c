@@ -54,6 +54,9 @@ static const char *const migrations[] = {
     " c.jitter_s, c.rtt_p50_s FROM cell c JOIN run r ON r.number = c.run"
     " JOIN run_agent f ON f.run = c.run AND f.idx = c.\"from\""
     " JOIN run_agent t ON t.run = c.run AND t.idx = c.\"to\";",
+
+    // 3: The text that a check judges by, as it was then.
+    "CREATE TABLE policy (run INTEGER PRIMARY KEY, text BLOB NOT NULL);",
 };
 
 const char *const *db_migrations(size_t *count)
@@ -104,6 +107,8 @@ static const char *const statements[SQL_STATEMENTS] = {
                        " ORDER BY idx",
     [SQL_RUN_PLACES] = "SELECT chunk, places FROM run_places WHERE run = ? AND chunk >= ?"
                        " ORDER BY chunk",
+    [SQL_POLICY_ADD] = "INSERT INTO policy VALUES (?, ?)",
+    [SQL_POLICY_GET] = "SELECT length(text), substr(text, ?2, ?3) FROM policy WHERE run = ?1",
     // A late second copy of a final cell changes nothing, but what comes after one of its passes
     // (state 1) or of its being measured again (?15) does; a cell of a run that is not stored (its
     // start was refused) belongs nowhere.

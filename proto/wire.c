@@ -77,6 +77,9 @@ static const struct wire_rule rules[] = {
     RULE(AUDIT_ANSWER, "AUDIT_ANSWER", WIRE_CONTROLLER, BOTH, false),
     RULE(STATUS_QUERY, "STATUS_QUERY", ANYBODY, BOTH, false),
     RULE(STATUS_ANSWER, "STATUS_ANSWER", WIRE_CONTROLLER, BOTH, false),
+    RULE(CHECK_PART, "CHECK_PART", OPERATORS, BOTH, true),
+    RULE(POLICY_QUERY, "POLICY_QUERY", ANYBODY, BOTH, false),
+    RULE(POLICY_ANSWER, "POLICY_ANSWER", WIRE_CONTROLLER, BOTH, false),
 };
 
 const struct wire_rule *wire_rule(Mp__Envelope__BodyCase body)

@@ -8,6 +8,7 @@
 #include "identity.h"
 #include "ports.h"
 #include "testspec.h"
+#include "wire.h"
 
 #define TEXT_MAX 1024
 #define LIST_MAX 4096
@@ -35,7 +36,7 @@ static const struct {
 
 static const struct {
     const char *field;
-    size_t size;
+    size_t size; // 0: as many as fit into a part
 } bytes_rules[] = {
     {"test_id", 16},
     {"batch", 16},
@@ -45,6 +46,8 @@ static const struct {
     {"services", 16},
     {"public_key", 32},
     {"key", 32},
+    {"upload", 16},
+    {"policy_text", 0},
 };
 
 static const struct {
@@ -149,6 +152,7 @@ static bool check_bytes(const ProtobufCMessageDescriptor *message,
     for (size_t i = 0; i < sizeof bytes_rules / sizeof *bytes_rules; i++)
         if (strcmp(bytes_rules[i].field, field->name) == 0)
             return value->len == bytes_rules[i].size ||
+                   (bytes_rules[i].size == 0 && value->len <= WIRE_PART_BYTES) ||
                    bad(text, message, field, "has a wrong length");
     return bad(text, message, field, "is not expected");
 }
@@ -358,6 +362,14 @@ static bool check_run_request(const ProtobufCMessage *message, char *text)
     return !request->has_retries || request->retries <= 100 || say(text, "too many retries");
 }
 
+static bool check_check_part(const ProtobufCMessage *message, char *text)
+{
+    const Mp__CheckPart *part = (const Mp__CheckPart *)message;
+    if (part->has_family && part->family != 4 && part->family != 6)
+        return say(text, "a check over no known family");
+    return check_parts(part->part, part->parts, text);
+}
+
 static bool check_token_create(const ProtobufCMessage *message, char *text)
 {
     const Mp__TokenCreate *create = (const Mp__TokenCreate *)message;
@@ -385,6 +397,7 @@ static const struct {
     {&mp__result__descriptor, check_result},
     {&mp__run_request__descriptor, check_run_request},
     {&mp__port_range__descriptor, check_port_range},
+    {&mp__check_part__descriptor, check_check_part},
     {&mp__token_create__descriptor, check_token_create},
     {&mp__operator_add__descriptor, check_operator_add},
 };

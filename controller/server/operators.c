@@ -12,6 +12,8 @@ static const struct {
     unsigned roles; // stricter than the wire's table where it is not 0
 } handlers[] = {
     {MP__ENVELOPE__BODY_RUN_REQUEST, runs_request, 0},
+    {MP__ENVELOPE__BODY_CHECK_PART, checks_part, WIRE_OPERATOR | WIRE_ADMIN},
+    {MP__ENVELOPE__BODY_POLICY_QUERY, checks_policy, 0},
     {MP__ENVELOPE__BODY_RUN_CANCEL, runs_cancel, WIRE_OPERATOR | WIRE_ADMIN},
     {MP__ENVELOPE__BODY_RUNS_QUERY, runs_list, 0},
     {MP__ENVELOPE__BODY_RUN_QUERY, runs_show, 0},

@@ -75,6 +75,10 @@ static void run_plan(struct server *self, struct reply *reply, const Mp__RunRequ
 void runs_request(struct server *self, struct reply *reply, Mp__Envelope *question)
 {
     const Mp__RunRequest *request = question->run_request;
+    if (request->policy) {
+        reply_refuse(&reply, MP__REFUSED__CODE__INVALID, "a check comes with its policy's text");
+        return;
+    }
     if (request->has_plan_only && request->plan_only) {
         run_plan(self, reply, request);
         return;

@@ -148,8 +148,9 @@ static void op_save_new_run(void *ctx, const Mp__RunInfo *info, Mp__RunAgent *co
     self->starting = NULL;
     if (reply)
         snprintf(reply->object, sizeof reply->object, "%s", info->id);
-    store_put_new_run(
-        self->store, info, agents, agent_ids, places, reply ? runs_new_saved : NULL, reply);
+    struct stored_policy policy = {self->starting_policy, self->starting_policy_size};
+    store_put_new_run(self->store, info, agents, agent_ids, places, policy.text ? &policy : NULL,
+        reply ? runs_new_saved : NULL, reply);
 }
 
 static void op_save_run(void *ctx, const Mp__RunInfo *info)
@@ -269,6 +270,7 @@ void server_destroy(server_t **self_p)
     if (!self_p || !*self_p)
         return;
     server_t *self = *self_p;
+    checks_destroy(self);
     store_destroy(&self->store);
     director_destroy(&self->director);
     for (size_t i = 0; i < self->member_room; i++)

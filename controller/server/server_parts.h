@@ -107,6 +107,9 @@ struct server {
     size_t member_room;
     zlistx_t *replies;      // struct reply, owned
     struct reply *starting; // the RUN_REQUEST that director_start is working on
+    const void *starting_policy; // its text, if it is a check
+    size_t starting_policy_size;
+    struct uploads *uploads; // policies that arrive in parts; NULL: none did yet
     zlistx_t *acks;         // struct member with ack_due
     struct rate hellos;
     struct rate complaints; // log lines about what peers do
@@ -167,13 +170,15 @@ void reply_committed(void *reply, int error); // a store_done: DONE, or STORAGE
 void reply_refuse_storage(struct reply **reply_p, int error);
 void reply_audit(struct reply *reply, const char *what, const char *object, const char *detail);
 
-// ---- operators.c: the dispatch; admin.c, runs.c: the handlers. Each takes the reply.
+// ---- operators.c: the dispatch; admin.c, checks.c, runs.c: the handlers. Each takes the reply.
 typedef void operator_handler(struct server *self, struct reply *reply, Mp__Envelope *question);
 bool operators_message(struct server *self, struct peer *peer, const void *bytes, size_t size);
 operator_handler admin_agents, admin_agent_change, admin_token_create, admin_tokens,
     admin_token_revoke, admin_operator_add, admin_operators, admin_operator_remove, admin_audit,
     admin_status;
 operator_handler runs_request, runs_cancel, runs_list, runs_show, runs_cells, runs_events;
+operator_handler checks_part, checks_policy; // checks.c
+void checks_destroy(struct server *self);
 void runs_new_saved(void *reply, int error); // a store_done
 
 #endif

@@ -28,6 +28,9 @@ struct scene {
     Mp__Cell *cell[64];
     Mp__AuditEntry *entry;
     int64_t pages;
+    const struct stored_policy *policy; // of the next new run
+    uint8_t *text;
+    size_t text_size;
 };
 
 static void forget(struct scene *scene)
@@ -166,6 +169,15 @@ static void on_audit(
     on_done(ctx, error);
 }
 
+static void on_policy(void *ctx, int error, const void *bytes, size_t size, uint32_t total)
+{
+    struct scene *scene = ctx;
+    scene->total = total;
+    for (size_t i = 0; error == 0 && i < size; i++)
+        scene->text[scene->text_size++] = ((const uint8_t *)bytes)[i];
+    on_done(ctx, error);
+}
+
 static void get_run(struct scene *scene, const char *run)
 {
     scene->waiting++;
@@ -218,7 +230,7 @@ static void put_mesh(struct scene *scene, const char *id, uint32_t agents, Mp__R
                     .kind = MP__TEST_KIND__UDP, .phase = 1, .port = 513, .from = i, .to = j};
     }
     scene->waiting++;
-    store_put_new_run(scene->store, &info, pointers, ids, places, on_done, scene);
+    store_put_new_run(scene->store, &info, pointers, ids, places, scene->policy, on_done, scene);
     free(places);
     free(ids);
     free(names);
@@ -800,6 +812,41 @@ static void a_newer_file_and_a_strange_file_are_refused_with_words(void **state)
     assert_true(strlen(error) > 20);
 }
 
+static void a_policy_is_kept_with_its_run_and_read_in_parts(void **state)
+{
+    struct scene *scene = *state;
+    const size_t size = WIRE_PART_BYTES + 1000;
+    uint8_t *text = zmalloc(size);
+    for (size_t i = 0; i < size; i++)
+        text[i] = (uint8_t)(i * 7 + i / 251); // any bytes, zeros too
+    struct stored_policy policy = {text, size};
+    scene->policy = &policy;
+    scene->text = zmalloc(2 * size);
+    store_start(scene->store);
+    put_mesh(scene, "r-1", 3, MP__RUN_STATE__RUNNING);
+    scene->policy = NULL;
+    put_mesh(scene, "r-2", 3, MP__RUN_STATE__RUNNING);
+    while (scene->text_size < size) {
+        size_t before = scene->text_size;
+        scene->waiting++;
+        store_get_policy(scene->store, "r-1", (uint32_t)before, on_policy, scene);
+        until(scene, 0);
+        assert_int_equal(scene->error, 0);
+        assert_int_equal(scene->total, size);
+        assert_true(scene->text_size > before);
+    }
+    assert_memory_equal(scene->text, text, size);
+    static const char *const others[] = {"r-2", "r-3"};
+    for (size_t i = 0; i < 2; i++) {
+        scene->waiting++;
+        store_get_policy(scene->store, others[i], 0, on_policy, scene);
+        until(scene, 0);
+        assert_int_equal(scene->error, MESH_E_NOT_FOUND);
+    }
+    free(scene->text);
+    free(text);
+}
+
 int main(void)
 {
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, scene_new, scene_destroy)
@@ -822,6 +869,7 @@ int main(void)
         STORE_TEST(a_spoilt_row_is_a_failed_cell_among_good_ones),
         STORE_TEST(a_file_of_version_1_keeps_its_rows_and_becomes_the_newest),
         STORE_TEST(a_newer_file_and_a_strange_file_are_refused_with_words),
+        STORE_TEST(a_policy_is_kept_with_its_run_and_read_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
