@@ -61,7 +61,7 @@ static void every_message_passes_from_those_who_may_and_from_nobody_else(void **
         }
         wire_sample_free(&sample);
     }
-    assert_int_equal(bodies, 55);
+    assert_int_equal(bodies, 58);
 }
 
 static void strangers_of_the_control_plane_have_one_word(void **state)
