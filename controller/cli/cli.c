@@ -40,6 +40,21 @@ static const char *context_path(const struct cli *cli, char path[4096])
     return "/var/lib/meshperf/operator.context";
 }
 
+// Said, unless that is not wanted, and kept.
+static int no_answer(struct cli *cli, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int no_answer(struct cli *cli, int status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(cli->refusal, sizeof cli->refusal, format, arguments);
+    va_end(arguments);
+    if (!cli->quiet_refusals)
+        fprintf(stderr, "meshperf: %s\n", cli->refusal);
+    return status;
+}
+
 int cli_connect(struct cli *cli)
 {
     char place[4096];
@@ -47,48 +62,48 @@ int cli_connect(struct cli *cli)
     struct operator_context context;
     int error = operator_context_load(path, &context);
     if (error == MESH_E_PERMISSIONS)
-        return cli_usage("%s: others can read it; chmod 600 it", path);
+        return no_answer(cli, EXIT_USAGE, "%s: others can read it; chmod 600 it", path);
     if (error == MESH_E_SYNTAX)
-        return cli_usage("%s: this is no operator context", path);
+        return no_answer(cli, EXIT_USAGE, "%s: this is no operator context", path);
     if (error)
-        return cli_usage("%s: %s (a context is given by --context or MESHPERF_CONTEXT)", path,
+        return no_answer(cli, EXIT_USAGE,
+            "%s: %s (a context is given by --context or MESHPERF_CONTEXT)", path,
             mesh_strerror(error));
     snprintf(cli->endpoint, sizeof cli->endpoint, "%s", context.endpoint);
     cli->client = client_new(&context);
     identity_wipe(&context.key);
     if (!cli->client)
-        return cli_usage("%s: '%s' is no endpoint", path, cli->endpoint);
+        return no_answer(cli, EXIT_USAGE, "%s: '%s' is no endpoint", path, cli->endpoint);
     return 0;
 }
 
 // ------------------------------------------------------------------------------- answers
 
-int cli_refused(const Mp__Refused *refused)
+int cli_refused(struct cli *cli, const Mp__Refused *refused)
 {
     static const Mp__Refused__Code usage[] = {MP__REFUSED__CODE__NOT_FOUND,
         MP__REFUSED__CODE__INVALID, MP__REFUSED__CODE__NO_PAIRS, MP__REFUSED__CODE__NAME_IN_USE};
-    fprintf(stderr, "meshperf: %s\n", refused->text ? refused->text : "the controller refuses");
+    int status = EXIT_CONTROLLER;
     for (size_t i = 0; i < sizeof usage / sizeof *usage; i++)
         if (refused->code == usage[i])
-            return EXIT_USAGE;
-    return EXIT_CONTROLLER;
+            status = EXIT_USAGE;
+    cli->nothing = refused->code == MP__REFUSED__CODE__NO_PAIRS;
+    return no_answer(cli, status, "%s", refused->text ? refused->text : "the controller refuses");
 }
 
-static int unreachable(const struct cli *cli, int error)
+static int unreachable(struct cli *cli, int error)
 {
     if (error == MESH_E_REFUSED)
-        fprintf(stderr, "meshperf: the controller at %s does not accept this operator's key\n",
-            cli->endpoint);
-    else if (error == MESH_E_TIMEOUT)
-        fprintf(stderr, "meshperf: no answer from the controller at %s: is it running there?\n",
-            cli->endpoint);
-    else if (error == MESH_E_VERSION)
-        fprintf(stderr, "meshperf: the controller at %s speaks another protocol version\n",
-            cli->endpoint);
-    else
-        fprintf(
-            stderr, "meshperf: the controller at %s: %s\n", cli->endpoint, mesh_strerror(error));
-    return EXIT_CONTROLLER;
+        return no_answer(cli, EXIT_CONTROLLER,
+            "the controller at %s does not accept this operator's key", cli->endpoint);
+    if (error == MESH_E_TIMEOUT)
+        return no_answer(cli, EXIT_CONTROLLER,
+            "no answer from the controller at %s: is it running there?", cli->endpoint);
+    if (error == MESH_E_VERSION)
+        return no_answer(cli, EXIT_CONTROLLER,
+            "the controller at %s speaks another protocol version", cli->endpoint);
+    return no_answer(
+        cli, EXIT_CONTROLLER, "the controller at %s: %s", cli->endpoint, mesh_strerror(error));
 }
 
 Mp__Envelope *cli_try(struct cli *cli, Mp__Envelope *question, int64_t timeout_ns, int *error)
@@ -111,7 +126,7 @@ Mp__Envelope *cli_ask(
     if (answer->body_case == expected)
         return answer;
     if (answer->body_case == MP__ENVELOPE__BODY_REFUSED) {
-        *status = cli_refused(answer->refused);
+        *status = cli_refused(cli, answer->refused);
     } else {
         fprintf(stderr, "meshperf: an answer of another kind: %s\n", wire_name(answer));
         *status = EXIT_BUG;

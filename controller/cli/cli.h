@@ -68,7 +68,7 @@ struct flags {
     struct testspec test; // values of test options only where `given`
     bool bitrate_max;
     struct words from, to, both, shared, labels, reports, ports;
-    const char *pairs, *name, *metric, *group_by, *role;
+    const char *pairs, *name, *metric, *group_by, *role, *run;
     uint64_t seed;
     bool seed_given, machines_ignore, plan, detach, allow_incomplete, pair, expires_given;
     Mp__Mode mode;
@@ -90,6 +90,9 @@ struct cli {
     client_t *client;        // connected lazily by cli_ask
     char endpoint[256];
     const volatile bool *interrupted; // by a signal; NULL: signals end the program
+    char refusal[1024];  // why the last question got no answer, as it was said
+    bool quiet_refusals; // keep that, do not say it
+    bool nothing;        // the last refusal: there is no pair to measure
 };
 
 // Bits of option_spec.scope: which commands know an option. Test options are the command `run`'s.
@@ -100,6 +103,9 @@ enum scope {
     SCOPE_TOKEN = 8,
     SCOPE_OPERATOR = 16,
     SCOPE_WATCH = 32,
+    SCOPE_CHECK = 64,
+    SCOPE_EXPLAIN = 128,
+    SCOPE_LEARN = 256,
 };
 
 struct command {
@@ -127,25 +133,43 @@ Mp__Envelope *cli_ask(
 // The same without a word and with its own patience; *error as client_ask's.
 Mp__Envelope *cli_try(struct cli *cli, Mp__Envelope *question, int64_t timeout_ns, int *error);
 int cli_connect(struct cli *cli);            // 0 or an exit status, said
-int cli_refused(const Mp__Refused *refused); // says it; the exit status
+int cli_refused(struct cli *cli, const Mp__Refused *refused); // says it; the exit status
 bool cli_color(const struct cli *cli, FILE *stream);
 unsigned cli_width(FILE *stream);
 bool label_split(const char *word, char key[64], char value[64]);
 // Ends standard output: a full disk or closed pipe is a file error.
 int cli_finish(FILE *stream, int status);
 
-// cmd_show.c: shared by run, watch, show and export
+// cmd_agents.c: all pages of agents, kept until released
+struct agent_pages {
+    Mp__Envelope **parts;
+    size_t part_count;
+    Mp__AgentInfo **agents;
+    size_t count;
+};
+int agents_fetch(struct cli *cli, const char *name, struct agent_pages *pages);
+void agents_release(struct agent_pages *pages);
+
+// cmd_show.c: shared by run, watch, check, show and export
+struct verdicts;
 struct run_pages {
     Mp__Envelope *first;  // holds info
     Mp__Envelope **parts; // holds agents
     size_t part_count;
     Mp__RunAgent **agents; // borrowed from parts
     size_t agent_count;
+    struct verdicts *verdicts;     // verdicts.h; NULL: not judged (yet)
+    struct agent_pages registered; // of a check without a run
 };
 int run_fetch(struct cli *cli, const char *run, struct run_pages *pages);
 void run_release(struct run_pages *pages);
-int run_print(struct cli *cli, const struct run_pages *pages, const char *format, FILE *stream);
-int run_write_reports(struct cli *cli, const struct run_pages *pages);
+int run_print(struct cli *cli, struct run_pages *pages, const char *format, FILE *stream);
+int run_write_reports(struct cli *cli, struct run_pages *pages);
+// A file is written beside its place and renamed by report_close, unless `status` says that it failed.
+int report_open(const char *path, char temporary[4096], FILE **stream);
+int report_close(const char *path, const char *temporary, FILE *stream, int status);
+// cmd_run.c: KIND=FILE words; junit only where it is possible
+int check_reports(const struct words *reports, bool junit);
 
 // cmd_watch.c: follows a run to its end and prints it; `cancel` = Ctrl-C cancels the run.
 int run_follow(struct cli *cli, const char *run, bool cancel);
@@ -172,5 +196,9 @@ int cmd_audit(struct cli *cli);
 int cmd_doctor(struct cli *cli);
 int cmd_completion(struct cli *cli);
 int cmd_help(struct cli *cli);
+int cmd_check(struct cli *cli);
+int cmd_policy_lint(struct cli *cli);
+int cmd_policy_explain(struct cli *cli);
+int cmd_policy_learn(struct cli *cli);
 
 #endif

@@ -8,23 +8,16 @@
 #include "units.h"
 #include "wire.h"
 
-// All pages of agents, kept until released.
-struct agent_pages {
-    Mp__Envelope **parts;
-    size_t part_count;
-    Mp__AgentInfo **agents;
-    size_t count;
-};
-
-static void release(struct agent_pages *pages)
+void agents_release(struct agent_pages *pages)
 {
     for (size_t i = 0; i < pages->part_count; i++)
         wire_free(&pages->parts[i]);
     free(pages->parts);
     free(pages->agents);
+    memset(pages, 0, sizeof *pages);
 }
 
-static int fetch(struct cli *cli, const char *name, struct agent_pages *pages)
+int agents_fetch(struct cli *cli, const char *name, struct agent_pages *pages)
 {
     memset(pages, 0, sizeof *pages);
     for (;;) {
@@ -38,7 +31,7 @@ static int fetch(struct cli *cli, const char *name, struct agent_pages *pages)
         int status;
         Mp__Envelope *part = cli_ask(cli, &question, MP__ENVELOPE__BODY_AGENTS_ANSWER, &status);
         if (!part) {
-            release(pages);
+            agents_release(pages);
             return status;
         }
         const Mp__AgentsAnswer *answer = part->agents_answer;
@@ -106,11 +99,11 @@ static void print_agents(struct cli *cli, const struct agent_pages *pages)
 int cmd_agent_list(struct cli *cli)
 {
     struct agent_pages pages;
-    int status = fetch(cli, NULL, &pages);
+    int status = agents_fetch(cli, NULL, &pages);
     if (status)
         return status;
     print_agents(cli, &pages);
-    release(&pages);
+    agents_release(&pages);
     return EXIT_FINE;
 }
 
@@ -166,7 +159,7 @@ static void show_agent(const Mp__AgentInfo *agent)
 int cmd_agent_show(struct cli *cli)
 {
     struct agent_pages pages;
-    int status = fetch(cli, cli->words[0], &pages);
+    int status = agents_fetch(cli, cli->words[0], &pages);
     if (status)
         return status;
     if (pages.count == 0)
@@ -175,7 +168,7 @@ int cmd_agent_show(struct cli *cli)
         show_agent(pages.agents[0]);
     else
         print_agents(cli, &pages);
-    release(&pages);
+    agents_release(&pages);
     return status;
 }
 
@@ -275,7 +268,7 @@ int cmd_doctor(struct cli *cli)
     Mp__Envelope *answer = cli_ask(cli, &question, MP__ENVELOPE__BODY_STATUS_ANSWER, &status);
     if (!answer)
         return status;
-    status = fetch(cli, NULL, &pages);
+    status = agents_fetch(cli, NULL, &pages);
     if (!status) {
         struct findings *findings = calloc(1, sizeof *findings);
         if (!findings)
@@ -287,7 +280,7 @@ int cmd_doctor(struct cli *cli)
         else
             doctor_table(answer->status_answer, cli->endpoint, findings);
         free(findings);
-        release(&pages);
+        agents_release(&pages);
     }
     wire_free(&answer);
     return status;

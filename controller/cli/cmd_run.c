@@ -39,16 +39,18 @@ static int check_selectors(const struct words *words)
     return 0;
 }
 
-static int check_reports(const struct words *reports)
+int check_reports(const struct words *reports, bool junit)
 {
     for (size_t i = 0; i < reports->count; i++) {
         const char *word = reports->word[i], *equal = strchr(word, '=');
         size_t kind = equal ? (size_t)(equal - word) : 0;
         bool known = (kind == 2 && memcmp(word, "md", 2) == 0) ||
                      (kind == 3 && memcmp(word, "csv", 3) == 0) ||
-                     (kind == 4 && memcmp(word, "json", 4) == 0);
+                     (kind == 4 && memcmp(word, "json", 4) == 0) ||
+                     (junit && kind == 5 && memcmp(word, "junit", 5) == 0);
         if (!known || !equal[1])
-            return cli_usage("'%s' is not of the form KIND=FILE with md, csv or json", word);
+            return cli_usage("'%s' is not of the form KIND=FILE with %smd, csv or json", word,
+                junit ? "junit, " : "");
     }
     return 0;
 }
@@ -63,7 +65,7 @@ static int check_flags(struct cli *cli, const enum test_kind *kinds)
         status = check_selectors(&cli->flags.to);
     if (!status)
         status = check_selectors(&cli->flags.both);
-    return status ? status : check_reports(&cli->flags.reports);
+    return status ? status : check_reports(&cli->flags.reports, false);
 }
 
 // --------------------------------------------------------------------------------- request

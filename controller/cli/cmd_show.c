@@ -6,6 +6,7 @@
 
 #include "cli.h"
 #include "report.h"
+#include "verdicts.h"
 #include "wire.h"
 
 // ------------------------------------------------------------------------------ fetching
@@ -16,6 +17,8 @@ void run_release(struct run_pages *pages)
         wire_free(&pages->parts[i]);
     free(pages->parts);
     free(pages->agents);
+    verdicts_destroy(&pages->verdicts);
+    agents_release(&pages->registered);
     memset(pages, 0, sizeof *pages);
 }
 
@@ -121,9 +124,24 @@ static int print_cells(struct cli *cli, const struct run_pages *pages,
     return status;
 }
 
-int run_print(struct cli *cli, const struct run_pages *pages, const char *format, FILE *stream)
+// What asks for the cells of a check rather than its verdicts.
+static bool wants_cells(const struct flags *flags)
+{
+    return flags->metric || flags->group_by || flags->pair || flags->worst;
+}
+
+static int print_verdicts(
+    struct cli *cli, struct run_pages *pages, const char *format, FILE *stream)
+{
+    int status = run_judge(cli, pages, NULL);
+    return status ? status : verdicts_print(cli, pages, format, stream);
+}
+
+int run_print(struct cli *cli, struct run_pages *pages, const char *format, FILE *stream)
 {
     const struct flags *flags = &cli->flags;
+    if (run_is_check(pages) && !wants_cells(flags))
+        return print_verdicts(cli, pages, format, stream);
     struct report_options options = {.format = format,
         .metric = flags->metric,
         .group_by = flags->group_by,
@@ -149,19 +167,22 @@ int run_print(struct cli *cli, const struct run_pages *pages, const char *format
 }
 
 // Written beside the file and renamed, so that nobody sees half a report.
-static int print_to_file(
-    struct cli *cli, const struct run_pages *pages, const char *format, const char *path)
+int report_open(const char *path, char temporary[4096], FILE **stream)
 {
-    char temporary[4096];
-    if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
+    if (snprintf(temporary, 4096, "%s.XXXXXX", path) >= 4096)
         return cli_usage("'%s' is too long", path);
     int fd = mkstemp(temporary);
     if (fd < 0)
         return cli_usage("%s: %s", path, strerror(errno));
-    FILE *stream = fdopen(fd, "w");
-    if (!stream)
+    *stream = fdopen(fd, "w");
+    if (!*stream)
         abort();
-    int status = run_print(cli, pages, format, stream);
+    return 0;
+}
+
+int report_close(const char *path, const char *temporary, FILE *stream, int status)
+{
+    int fd = fileno(stream);
     bool good = fflush(stream) == 0 && !ferror(stream) && fchmod(fd, 0644) == 0 && fsync(fd) == 0;
     int error = errno;
     fclose(stream);
@@ -174,7 +195,18 @@ static int print_to_file(
     return status;
 }
 
-int run_write_reports(struct cli *cli, const struct run_pages *pages)
+static int print_to_file(
+    struct cli *cli, struct run_pages *pages, const char *format, const char *path)
+{
+    char temporary[4096];
+    FILE *stream;
+    int status = report_open(path, temporary, &stream);
+    if (status)
+        return status;
+    return report_close(path, temporary, stream, run_print(cli, pages, format, stream));
+}
+
+int run_write_reports(struct cli *cli, struct run_pages *pages)
 {
     int status = 0;
     for (size_t i = 0; i < cli->flags.reports.count && !status; i++) {
@@ -226,7 +258,7 @@ int cmd_show(struct cli *cli)
 
 int cmd_export(struct cli *cli)
 {
-    static const char *const endings[] = {"json", "jsonl", "csv", "md"};
+    static const char *const endings[] = {"json", "jsonl", "csv", "md", "xml"};
     if (cli->flags.to.count != 1)
         return cli_usage("export needs one --to FILE");
     const char *path = cli->flags.to.word[0], *dot = strrchr(path, '.'), *format = NULL;
@@ -234,12 +266,18 @@ int cmd_export(struct cli *cli)
         if (strcmp(dot + 1, endings[i]) == 0)
             format = endings[i];
     if (!format)
-        return cli_usage("'%s' does not end in .json, .jsonl, .csv or .md", path);
+        return cli_usage(
+            "'%s' does not end in .json, .jsonl, .csv, .md or (of a check) .xml", path);
     struct run_pages pages;
     int status = run_fetch(cli, cli->word_count ? cli->words[0] : "last", &pages);
     if (status)
         return status;
-    status = print_to_file(cli, &pages, format, path);
+    bool junit = strcmp(format, "xml") == 0;
+    if (junit && !run_is_check(&pages))
+        status = cli_usage("%s is no check: only verdicts can be written as JUnit XML",
+            pages.first->run_answer->info->id);
+    else
+        status = print_to_file(cli, &pages, junit ? "junit" : format, path);
     run_release(&pages);
     return status;
 }

@@ -9,6 +9,7 @@
 #include "errors.h"
 #include "report.h"
 #include "units.h"
+#include "verdicts.h"
 #include "wire.h"
 
 #define AWAIT_CONTROLLER_NS (60 * NS_PER_S)
@@ -151,7 +152,7 @@ static int look(struct follow *follow, int *wait_ms)
         if (ended(events->info) && events->n_events > 0)
             result = 0;
     } else if (answer->body_case == MP__ENVELOPE__BODY_REFUSED) {
-        result = cli_refused(answer->refused);
+        result = cli_refused(follow->cli, answer->refused);
     } else {
         result = EXIT_BUG;
     }
@@ -224,13 +225,20 @@ static int print_end(struct follow *follow)
     if (status)
         return status;
     const Mp__RunInfo *info = pages.first->run_answer->info;
-    int verdict = report_exit_status(info, cli->flags.allow_incomplete);
+    if (run_is_check(&pages))
+        status = run_judge(cli, &pages, NULL);
+    int verdict = pages.verdicts ? verdicts_status(cli, &pages)
+                                 : report_exit_status(info, cli->flags.allow_incomplete);
     // Files first: where one of them fails, standard output stays empty.
-    status = run_write_reports(cli, &pages);
+    if (!status)
+        status = run_write_reports(cli, &pages);
     if (follow->jsonl) {
         int missed = print_missed_results(follow, info);
         status = status ? status : missed;
-        report_event_end(stdout, info, status ? status : verdict);
+        if (pages.verdicts)
+            verdicts_print_end(cli, &pages, status ? status : verdict);
+        else
+            report_event_end(stdout, info, status ? status : verdict);
     } else if (!status) {
         status = run_print(cli, &pages, cli->flags.format, stdout);
     }
