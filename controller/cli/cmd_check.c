@@ -66,16 +66,13 @@ static void report_failure(struct cli *cli, const char *policy, const char *why)
     }
 }
 
-static int not_started(struct cli *cli, const char *policy, const char *why, int status)
+static int not_made(struct cli *cli, const char *policy, const char *why, int status)
 {
     char words[1200];
-    if (status == EXIT_USAGE)
-        snprintf(words, sizeof words, "the check could not start: %s", why);
-    else
-        snprintf(words, sizeof words,
-            "the check could not start: the controller is unreachable or refuses it (exit status "
-            "%d)%s%s",
-            status, *why ? ": " : "", why);
+    if (status != EXIT_USAGE && status != EXIT_CONTROLLER)
+        return status;
+    snprintf(words, sizeof words, "the check could not be made (exit status %d)%s%s", status,
+        *why ? ": " : "", why);
     report_failure(cli, policy, words);
     return status;
 }
@@ -119,13 +116,16 @@ static int check_nothing(struct cli *cli, struct policy_file *file)
 static int check_start(struct cli *cli, struct policy_file *file)
 {
     char run[64] = "";
-    const char *name = file->policy->name;
-    cli->nothing = false;
+    // That there is nothing to measure is a result, and no refusal.
+    cli->quiet_refusals = true;
     int status = upload(cli, file, run);
+    cli->quiet_refusals = false;
     if (status && cli->nothing)
         return check_nothing(cli, file);
-    if (status)
-        return not_started(cli, name, cli->refusal, status);
+    if (status) {
+        fprintf(stderr, "meshperf: %s\n", cli->refusal);
+        return status;
+    }
     if (!cli->flags.detach)
         return run_follow(cli, run, true);
     printf("%s\n", run);
@@ -135,14 +135,15 @@ static int check_start(struct cli *cli, struct policy_file *file)
 int cmd_check(struct cli *cli)
 {
     struct policy_file file;
-    char why[1024];
+    char why[1024], name[POLICY_NAME_MAX + 1];
     int status = check_reports(&cli->flags.reports, true);
     if (status)
         return status;
     status = policy_file_read(cli->words[0], &file, why);
     if (status)
-        return not_started(cli, cli->words[0], why, status);
+        return not_made(cli, cli->words[0], why, status);
+    snprintf(name, sizeof name, "%s", file.policy->name);
     status = cli->flags.run ? check_earlier(cli, &file) : check_start(cli, &file);
     policy_file_release(&file);
-    return status;
+    return not_made(cli, name, cli->refusal, status);
 }

@@ -46,6 +46,8 @@ static const struct row rows[] = {
         "the network lets it through, and the port is closed"},
     {POLICY_REFUSED, IS(POLICY_ARRIVED_NO), IS(POLICY_LISTENER_AGENT), 0, BROKEN, HOLDS,
         "rejected: a device forged the refusal"},
+    {POLICY_REFUSED, ANY, ANY, BY_TARGET, UNTOLD, UNTOLD,
+        "a closed port or a device's refusal, which cannot be told where no agent is"},
     {POLICY_REFUSED, ANY, ANY, 0, UNTOLD, UNTOLD,
         "a closed port or a device's refusal, which cannot be told: let an agent listen there, or "
         "grant it CAP_NET_RAW to see what arrives"},

@@ -17,7 +17,7 @@ struct learner {
     uint64_t *bits;  // [from][to][port]
     uint32_t *class; // of each agent: the least agent of its class
     char (*names)[NAME_SIZE];
-    size_t untold; // probes that told nothing
+    size_t probes, untold; // how many told nothing
 };
 
 // ---------------------------------------------------------------------------------- what is open
@@ -79,6 +79,7 @@ static void find_open(struct learner *self)
         if (cell->kind != TEST_PORT || cell->from >= self->n || cell->to >= self->n)
             continue;
         bool target = open->target[cell->to];
+        self->probes++;
         enum policy_verdict allowed = policy_table(POLICY_ALLOW, sight, target, &words);
         if (!sight->measured || allowed == POLICY_NOT_TESTED) {
             self->untold++;
@@ -171,8 +172,8 @@ static void name_class(const struct learner *self, uint32_t class)
         snprintf(
             name, NAME_SIZE, "%.30s-%.30s", agent->label_keys[index], agent->label_values[index]);
     else
-        snprintf(name, NAME_SIZE, "%s-%.50s", class_size(self, class) > 1 ? "like" : "only",
-            agent->name);
+        snprintf(
+            name, NAME_SIZE, "%s%.50s", class_size(self, class) > 1 ? "like-" : "", agent->name);
     // What a label may have and a group's name may not.
     for (char *c = name; *c; c++)
         if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", *c))
@@ -284,7 +285,7 @@ static void print_draft(const struct learner *self, FILE *stream)
     if (self->untold)
         fprintf(stream,
             "# %zu of its %zu probes told nothing and are not in here: meshperf show %s\n",
-            self->untold, open->sight_count, open->run);
+            self->untold, self->probes, open->run);
     fprintf(stream, "policy: observed-in-%s\nversion: 1\n\n", open->run);
     print_groups(self, stream);
     print_targets(self, stream);

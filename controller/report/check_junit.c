@@ -135,11 +135,11 @@ void check_junit_failure(const char *policy, const char *why, FILE *stream)
     time_of(NULL, when);
     fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n", stream);
     suite_begin(stream, policy, policy, 0, when, 1, 1, 0, 0);
-    fputs("<properties></properties>\n<testcase name=\"the check starts\"", stream);
+    fputs("<properties></properties>\n<testcase name=\"the check is made\"", stream);
     attribute(stream, "classname", policy);
     fputs(" time=\"0.000\"><failure", stream);
     attribute(stream, "message", why);
-    fputs(" type=\"not started\">", stream);
+    fputs(" type=\"not made\">", stream);
     xml(stream, why);
     fputs("</failure></testcase>\n", stream);
     suite_end(stream, "");

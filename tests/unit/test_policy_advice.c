@@ -204,7 +204,7 @@ static void a_draft_says_in_few_rules_what_was_open_and_that_nobody_approved_it(
         "  tier-web: {labels: {\"tier\": \"web\"}}\n", "  like-db-1: {agents: [db-1, db-2]}\n",
         "  ports: [tcp/22, tcp/5432-5433]\n",
         "from: tier-web, to: like-db-1, allow: [tcp/5432-5433]}\n",
-        "from: only-bastion, to: tier-web, allow: [tcp/22]}\n"};
+        "from: bastion, to: tier-web, allow: [tcp/22]}\n"};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         if (!strstr(draft, lines[i]))
             fail_msg("'%s' is not in:\n%s", lines[i], draft);
