@@ -63,6 +63,24 @@ static const char *status_of(const struct check_rule *rule)
     return rule->end > rule->first ? "ok" : "-";
 }
 
+// Violations that are not about being reachable: blocked in another way, or unsupported.
+static size_t not_as_asked(const struct check_report *report, const struct check_rule *rule)
+{
+    const struct policy_checks *checks = report->checks;
+    size_t count = 0;
+    for (size_t i = rule->first; i < rule->end; i++) {
+        const struct policy_judged *judged = &report->judged[i];
+        const struct policy_check *check = &checks->checks[i];
+        const char *words;
+        if (judged->verdict != POLICY_VIOLATED || judged->tolerated || check->kind != TEST_PORT)
+            continue;
+        count += !judged->sight->measured ||
+                 policy_table(check->expected, judged->sight, check->to >= checks->agent_count,
+                     &words) != POLICY_VIOLATED;
+    }
+    return count;
+}
+
 // "31/32 blocked, 1 reachable"
 static void tally(const struct check_report *report, const struct check_rule *rule, char text[256])
 {
@@ -80,9 +98,12 @@ static void tally(const struct check_report *report, const struct check_rule *ru
         return;
     }
     size_t used = (size_t)snprintf(text, 256, "%zu/%zu %s", rule->counts.held, all, good[expected]);
-    if (rule->counts.violated)
+    size_t otherwise = not_as_asked(report, rule);
+    if (rule->counts.violated > otherwise)
         used += (size_t)snprintf(
-            text + used, 256 - used, ", %zu %s", rule->counts.violated, bad[expected]);
+            text + used, 256 - used, ", %zu %s", rule->counts.violated - otherwise, bad[expected]);
+    if (otherwise)
+        used += (size_t)snprintf(text + used, 256 - used, ", %zu not as asked", otherwise);
     if (rule->counts.tolerated)
         used +=
             (size_t)snprintf(text + used, 256 - used, ", %zu tolerated", rule->counts.tolerated);
