@@ -20,8 +20,7 @@ const struct cell_place *batch_place(const struct batch *self, uint32_t entry)
 struct light_agent *batch_agent(const struct batch *self, uint32_t agent_id)
 {
     for (uint32_t i = 0; i < self->agent_count; i++) {
-        const struct host *host = self->run->hosts[self->agents[i].index];
-        if (host && host->agent_id == agent_id)
+        if (self->agents[i].host->agent_id == agent_id)
             return &self->agents[i];
     }
     return NULL;
@@ -88,7 +87,7 @@ static void batch_destroy(struct batch **self_p)
             scheduler_add(run->scheduler, self->from, self->to);
     }
     for (uint32_t i = 0; i < self->agent_count; i++) {
-        struct host *host = run->hosts[self->agents[i].index];
+        struct host *host = self->agents[i].host;
         host->tests--;
         if (self->from == self->to)
             ledger_light_claim(director->ledger, host->ledger, false);
@@ -134,8 +133,8 @@ void batch_abort(struct batch **self_p, const char *why)
     struct batch *self = *self_p;
     for (uint32_t i = 0; i < self->agent_count; i++)
         if (!self->agents[i].out && self->agents[i].part > 0)
-            director_stop(self->run->director, self->run->hosts[self->agents[i].index]->agent_id,
-                self->id, why);
+            director_stop(
+                self->run->director, self->agents[i].host->agent_id, self->id, why);
     batch_destroy(self_p);
 }
 
@@ -201,7 +200,7 @@ int batch_send(struct batch *self, const struct light_agent *agent, Mp__Envelope
 {
     director_t *director = self->run->director;
     return director->ops.send(
-        director->ops.ctx, self->run->hosts[agent->index]->agent_id, envelope);
+        director->ops.ctx, agent->host->agent_id, envelope);
 }
 
 // ---------------------------------------------------------------------------------------- go
@@ -499,7 +498,7 @@ static int send_part(struct batch *self, const struct light_agent *agent)
     envelope.body_case = MP__ENVELOPE__BODY_LIGHT_ARM;
     envelope.light_arm = &arm;
     int rc =
-        director->ops.send(director->ops.ctx, self->run->hosts[agent->index]->agent_id, &envelope);
+        director->ops.send(director->ops.ctx, agent->host->agent_id, &envelope);
     sodium_memzero(part->keys, sizeof part->keys);
     free(part);
     return rc;
@@ -522,7 +521,7 @@ static void arm_some(void *arg, int64_t now_mono_ns)
             agent->part++;
             if (rc == 0)
                 continue;
-            self->run->hosts[agent->index]->unreachable = true;
+            agent->host->unreachable = true;
             batch_leave_out(self, agent, true, "it went away");
         }
         more = more || (!agent->out && agent->part < agent->parts);
@@ -555,6 +554,7 @@ static void batch_fill_agents(struct batch *self)
             continue;
         struct light_agent *agent = &self->agents[next];
         agent->index = h;
+        agent->host = self->run->hosts[h];
         agent->peers = zmalloc(degree[h] * sizeof *agent->peers);
         agent->parts = (degree[h] + PEERS_A_PART - 1) / PEERS_A_PART;
         number[h] = next++;
@@ -576,7 +576,7 @@ static void batch_claim(struct batch *self)
 {
     struct run *run = self->run;
     for (uint32_t i = 0; i < self->agent_count; i++) {
-        struct host *host = run->hosts[self->agents[i].index];
+        struct host *host = self->agents[i].host;
         host->tests++;
         if (self->from == self->to)
             ledger_light_claim(run->director->ledger, host->ledger, true);

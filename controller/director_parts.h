@@ -208,7 +208,8 @@ struct light_entry {
 };
 
 struct light_agent {
-    uint32_t index;  // in the run
+    uint32_t index;    // in the run
+    struct host *host; // stays when the run forgets it, its agent removed
     uint32_t *peers; // entries: probed ones first
     uint32_t peer_count, probed;
     uint32_t part, parts; // next part to arm, and how many

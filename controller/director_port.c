@@ -247,8 +247,7 @@ bool ports_result(struct batch *self, struct light_agent *agent, const Mp__Light
     bool far = result->n_outcomes > 0 && result->outcomes[0]->has_far && result->outcomes[0]->far;
     if (far ? agent->heard : agent->done)
         return false;
-    struct receipt *receipt =
-        receipt_new(self->run->hosts[agent->index]->agent_id, result->sequence);
+    struct receipt *receipt = receipt_new(agent->host->agent_id, result->sequence);
     for (size_t i = 0; i < result->n_outcomes; i++)
         keep(self, agent, result->outcomes[i], receipt);
     receipt_settle(self->run->director, &receipt);

@@ -102,6 +102,23 @@ static void a_destination_that_dies_with_open_listeners_proves_nothing(void **st
     mesh_free(&mesh);
 }
 
+static void an_agent_that_is_removed_meanwhile_costs_its_own_cells_only(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(3);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    mesh->observed = MP__OBSERVED__OBSERVED_FILTERED;
+    mesh->dies[2] = true;
+    start_ports(mesh, 22, 22, 200, run);
+    mesh_pass(mesh, NS_PER_S / 2);
+    director_agent_removed(mesh->director, 2);
+    mesh_pass(mesh, 120 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh_count(mesh, MP__CELL_STATE__LOST), 4);
+    assert_int_equal(mesh_count(mesh, MP__CELL_STATE__OK), 2);
+    mesh_free(&mesh);
+}
+
 static void a_destination_that_lives_but_does_not_report_leaves_it_unknown(void **state)
 {
     (void)state;
@@ -139,7 +156,7 @@ static void a_target_is_probed_without_an_agent(void **state)
         .name = "printer", .addresses = {"10.9.0.7"}, .address_count = 1};
     static const struct port port = {MP__TRANSPORT__OVER_TCP, 631};
     static const struct plan_cell cell = {MP__TEST_KIND__PORT, 0, 1, 0, PORT_LISTENER_AGENT};
-    struct plan_cells cells = {names, 1, &printer, 1, &port, 1, &cell, 1};
+    struct plan_cells cells = {names, 1, &printer, 1, &port, 1, &cell, 1, false};
     Mp__RunRequest request = MP__RUN_REQUEST__INIT;
     Mp__TestSpec spec = MP__TEST_SPEC__INIT, *specs[1] = {&spec};
     struct director_refusal refusal;
@@ -169,6 +186,7 @@ int main(void)
         cmocka_unit_test(an_agent_probes_no_more_in_a_batch_than_its_rate_allows),
         cmocka_unit_test(who_probes_a_service_is_told_to_say_nothing),
         cmocka_unit_test(a_destination_that_dies_with_open_listeners_proves_nothing),
+        cmocka_unit_test(an_agent_that_is_removed_meanwhile_costs_its_own_cells_only),
         cmocka_unit_test(a_destination_that_lives_but_does_not_report_leaves_it_unknown),
         cmocka_unit_test(a_target_is_probed_without_an_agent),
     };
