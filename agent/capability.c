@@ -87,7 +87,7 @@ static void find_tests(struct capability *self)
     for (int kind = 1; kind <= TEST_KIND_MAX; kind++) {
         char reason[PROBE_TEXT_SIZE];
         const struct probe_kind *probe = probe_find((enum test_kind)kind);
-        if (kind == TEST_LATENCY || kind == TEST_PORT || (probe && probe->supported(reason)))
+        if (kind == TEST_LATENCY || kind == TEST_PORT || kind == TEST_PATH || (probe && probe->supported(reason)))
             self->tests[self->test_count++] = (char *)test_kind_name((enum test_kind)kind);
     }
 }

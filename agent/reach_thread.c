@@ -7,7 +7,8 @@
 
 struct batch {
     uint8_t id[TICKET_ID_SIZE];
-    reach_t *reach;
+    reach_t *reach; // of paths: their listening end only
+    path_t *path;   // of paths: their probing end; NULL: of ports
     size_t count, listeners;
     bool probed, heard; // told
     bool probes, listens;
@@ -47,6 +48,15 @@ static void answer_outcomes(
     free(outcomes);
 }
 
+static void answer_paths(struct thread *self, const struct batch *batch)
+{
+    struct path_outcome *outcomes = zmalloc((batch->count + 1) * sizeof *outcomes);
+    for (size_t i = 0; i < batch->count; i++)
+        outcomes[i] = *path_outcome(batch->path, i);
+    answer(self, batch, REACH_PROBED, outcomes, sizeof *outcomes);
+    free(outcomes);
+}
+
 static void log_closed(struct batch *batch)
 {
     if (batch->listeners)
@@ -71,7 +81,40 @@ static void batch_free(struct batch **at)
     *at = batch->next;
     log_closed(batch);
     reach_destroy(&batch->reach);
+    path_destroy(&batch->path);
     free(batch);
+}
+
+static path_t *path_of(const struct reach_order *order, const struct reach_peer *peers)
+{
+    struct path_peer *list = zmalloc((order->count + 1) * sizeof *list);
+    for (size_t i = 0; i < order->count; i++) {
+        list[i] = (struct path_peer){.keys = peers[i].keys,
+            .peer_port = peers[i].port.number,
+            .target = peers[i].target,
+            .skip = peers[i].skip || !peers[i].probes};
+        memcpy(list[i].local_address, peers[i].local_address, PROBE_ADDRESS_SIZE);
+        memcpy(list[i].peer_address, peers[i].peer_address, PROBE_ADDRESS_SIZE);
+    }
+    path_t *path = path_new(&order->spec, list, order->count);
+    sodium_memzero(list, (order->count + 1) * sizeof *list);
+    free(list);
+    return path;
+}
+
+// The listening end of a path's probes is that of a port, and nothing else of it is used.
+static reach_t *reach_of(const struct reach_order *order, const struct reach_peer *peers)
+{
+    if (order->spec.kind == TEST_PORT)
+        return reach_new(&order->spec, peers, order->count);
+    struct reach_peer *list = zmalloc((order->count + 1) * sizeof *list);
+    memcpy(list, peers, order->count * sizeof *list);
+    for (size_t i = 0; i < order->count; i++)
+        list[i].skip = list[i].skip || list[i].probes;
+    reach_t *reach = reach_new(&order->spec, list, order->count);
+    sodium_memzero(list, (order->count + 1) * sizeof *list);
+    free(list);
+    return reach;
 }
 
 static void on_arm(
@@ -87,9 +130,13 @@ static void on_arm(
         batch->probes = batch->probes || peers[i].probes;
         batch->listens = batch->listens || !peers[i].probes;
     }
-    batch->reach = reach_new(&order->spec, peers, order->count);
-    if (!batch->reach) {
+    bool paths = order->spec.kind == TEST_PATH;
+    batch->reach = reach_of(order, peers);
+    batch->path = paths ? path_of(order, peers) : NULL;
+    if (!batch->reach || (paths && !batch->path)) {
         log_error("port probes cannot begin: no descriptors are left");
+        reach_destroy(&batch->reach);
+        path_destroy(&batch->path);
         free(batch);
         return;
     }
@@ -127,6 +174,8 @@ static void take(
     (*at)->due_mono_ns = now;
     if (order->kind == REACH_OPEN)
         on_open(self, *at);
+    else if (order->kind == REACH_GO && (*at)->path)
+        path_go((*at)->path, now);
     else if (order->kind == REACH_GO)
         reach_go((*at)->reach, size == (*at)->count ? values : NULL, now);
     else if (order->kind == REACH_CLOSE)
@@ -157,10 +206,16 @@ static bool take_orders(struct thread *self)
 
 static void batch_turn(struct thread *self, struct batch *batch, int64_t now)
 {
+    int64_t path_due = batch->path ? path_turn(batch->path, now) : INT64_MAX;
     batch->due_mono_ns = reach_turn(batch->reach, now);
-    if (batch->probes && !batch->probed && reach_probed(batch->reach)) {
+    batch->due_mono_ns = path_due < batch->due_mono_ns ? path_due : batch->due_mono_ns;
+    bool probed = batch->path ? path_done(batch->path) : reach_probed(batch->reach);
+    if (batch->probes && !batch->probed && probed) {
         batch->probed = true;
-        answer_outcomes(self, batch, REACH_PROBED);
+        if (batch->path)
+            answer_paths(self, batch);
+        else
+            answer_outcomes(self, batch, REACH_PROBED);
     }
     if (batch->listens && !batch->heard && reach_closed(batch->reach)) {
         batch->heard = true;
@@ -183,16 +238,19 @@ static void wait_for_events(struct thread *self)
 {
     size_t count = 1;
     for (struct batch *b = self->batches; b; b = b->next)
-        count++;
+        count += 2;
     zmq_pollitem_t *items = zmalloc(count * sizeof *items);
     items[0] = (zmq_pollitem_t){.socket = self->socket, .events = ZMQ_POLLIN};
     count = 1;
-    for (struct batch *b = self->batches; b; b = b->next)
+    for (struct batch *b = self->batches; b; b = b->next) {
         items[count++] = (zmq_pollitem_t){.fd = reach_fd(b->reach), .events = ZMQ_POLLIN};
+        items[count++] = (zmq_pollitem_t){
+            .fd = b->path ? path_fd(b->path) : reach_fd(b->reach), .events = ZMQ_POLLIN};
+    }
     if (zmq_poll(items, (int)count, wait_ms(self)) > 0) {
         count = 1;
-        for (struct batch *b = self->batches; b; b = b->next)
-            if (items[count++].revents)
+        for (struct batch *b = self->batches; b; b = b->next, count += 2)
+            if (items[count].revents || items[count + 1].revents)
                 b->due_mono_ns = 0;
     }
     free(items);

@@ -11,6 +11,7 @@
 #include <czmq.h>
 
 #include "guard.h"
+#include "path.h"
 #include "reach.h"
 
 enum reach_order_kind { REACH_ARM, REACH_OPEN, REACH_GO, REACH_CLOSE, REACH_STOP, REACH_QUIT };

@@ -89,7 +89,7 @@ static void batch_expired(void *arg, int64_t now_mono_ns)
 
 bool reaches_knows(const Mp__TestSpec *spec)
 {
-    return spec->kind == MP__TEST_KIND__PORT;
+    return spec->kind == MP__TEST_KIND__PORT || spec->kind == MP__TEST_KIND__PATH;
 }
 
 static struct batch *batch_new(reaches_t *self, const Mp__LightArm *arm)
@@ -330,6 +330,27 @@ static void report(struct batch *batch, struct reach_outcome *outcomes, bool far
     free(list);
 }
 
+// The same of the paths that this agent walked.
+static void report_paths(struct batch *batch, struct path_outcome *outcomes)
+{
+    size_t count = 0;
+    Mp__LightOutcome **list = zmalloc((batch->count + 1) * sizeof *list);
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct reach_peer *peer = &batch->peers[i];
+        struct reach_outcome forbidden;
+        if (!peer->probes)
+            continue;
+        if (peer->skip)
+            forbid(peer, &forbidden);
+        list[count++] = peer->skip ? reach_to_wire(peer->keys.id, &forbidden, false)
+                                   : path_to_wire(peer->keys.id, &outcomes[i]);
+    }
+    send_parts(batch, list, count);
+    for (size_t i = 0; i < count; i++)
+        mp__light_outcome__free_unpacked(list[i], NULL);
+    free(list);
+}
+
 static void tell_opened(struct batch *batch, const bool *services)
 {
     Mp__LightOpened opened = MP__LIGHT_OPENED__INIT;
@@ -348,6 +369,11 @@ static void answer_take(struct batch *batch, const struct reach_answer *head, zm
     if (head->kind == REACH_OPENED) {
         assert(zmq_msg_size(values) == batch->count * sizeof(bool));
         tell_opened(batch, zmq_msg_data(values));
+        return;
+    }
+    if (head->kind == REACH_PROBED && batch->spec.kind == TEST_PATH) {
+        assert(zmq_msg_size(values) == batch->count * sizeof(struct path_outcome));
+        report_paths(batch, zmq_msg_data(values));
         return;
     }
     assert(zmq_msg_size(values) == batch->count * sizeof(struct reach_outcome));

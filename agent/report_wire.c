@@ -387,6 +387,41 @@ Mp__LightOutcome *reach_to_wire(
     return wire;
 }
 
+static Mp__Hop *hop_to_wire(const struct path_hop *hop)
+{
+    Mp__Hop *wire = zmalloc(sizeof *wire);
+    mp__hop__init(wire);
+    wire->ttl = hop->ttl;
+    wire->responder = text_copy(hop->address);
+    wire->sent = hop->sent;
+    wire->received = hop->received;
+    wire->has_rtt_min_s = wire->has_rtt_mean_s = wire->has_rtt_max_s = hop->received > 0;
+    wire->rtt_min_s = hop->rtt_min_s;
+    wire->rtt_mean_s = hop->received ? hop->rtt_sum_s / hop->received : 0;
+    wire->rtt_max_s = hop->rtt_max_s;
+    SET_NUMBER(wire, mtu, hop->mtu);
+    wire->has_final = wire->final = hop->final;
+    return wire;
+}
+
+Mp__LightOutcome *path_to_wire(
+    const uint8_t test_id[TICKET_ID_SIZE], const struct path_outcome *outcome)
+{
+    Mp__LightOutcome *wire = light_outcome_new(test_id, outcome->outcome, outcome->reason);
+    wire->has_far = true;
+    wire->far = false;
+    if (outcome->outcome != PROBE_OK)
+        return wire;
+    wire->hops = zmalloc(TESTSPEC_HOPS_MAX * sizeof *wire->hops);
+    for (; wire->n_hops < outcome->hop_count; wire->n_hops++)
+        wire->hops[wire->n_hops] = hop_to_wire(&outcome->hops[wire->n_hops]);
+    wire->has_reached = true;
+    wire->reached = outcome->reached;
+    SET_NUMBER(wire, path_mtu, outcome->path_mtu);
+    wire->black_hole = text_copy(outcome->black_hole);
+    return wire;
+}
+
 Mp__LightOutcome *light_to_wire(
     const uint8_t test_id[TICKET_ID_SIZE], const struct light_outcome *outcome)
 {

@@ -6,6 +6,7 @@
 
 #include "light.h"
 #include "meshperf.pb-c.h"
+#include "path.h"
 #include "probe.h"
 #include "reach.h"
 
@@ -20,6 +21,8 @@ Mp__LightOutcome *light_to_wire(
     const uint8_t test_id[TICKET_ID_SIZE], const struct light_outcome *outcome);
 Mp__LightOutcome *reach_to_wire(
     const uint8_t test_id[TICKET_ID_SIZE], const struct reach_outcome *outcome, bool far);
+Mp__LightOutcome *path_to_wire(
+    const uint8_t test_id[TICKET_ID_SIZE], const struct path_outcome *outcome);
 Mp__HostLoad *load_to_wire(const struct probe_load *load); // NULL if nothing was measured
 
 #endif

@@ -594,7 +594,7 @@ void batch_start(
     self->phase = run->phase;
     self->spec = run->options.phases[run->phase].spec;
     self->spec.probe_rate = rate;
-    self->ports = self->spec.kind == TEST_PORT;
+    self->ports = self->spec.kind == TEST_PORT || self->spec.kind == TEST_PATH;
     self->since_mono_ns = clock_mono(director->clock);
     randombytes_buf(self->id, sizeof self->id);
     randombytes_buf(self->secret, sizeof self->secret);
@@ -707,7 +707,7 @@ bool batch_start_next(struct run *run)
     struct candidates found = {0};
     struct light_load load = {0};
     gather(run, &found, &load);
-    bool ports = spec->kind == TEST_PORT;
+    bool ports = spec->kind == TEST_PORT || spec->kind == TEST_PATH;
     size_t batches = ports ? 1 : planner_light_batches(spec, &load);
     uint32_t count = ports ? ports_thin(run, found.cells, found.count) : thin(run, &found, batches);
     bool idle = hosts_idle(run, found.cells, count);

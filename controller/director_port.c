@@ -11,6 +11,7 @@
 #define OPENED_DEADLINE_NS NS_PER_S // of the time that listeners may stand open
 #define CLOSED_DEADLINE_NS (5 * NS_PER_S)
 #define LISTENS_A_BATCH 4 // times what one agent probes
+#define PATH_PORT 33434   // of a target: where traceroute begins
 
 enum { PROBING, LISTENING };
 
@@ -41,11 +42,19 @@ bool ports_still_good(const struct batch *self, const struct light_agent *agent,
     return self->entries[entry].ends[end] != NULL;
 }
 
+static uint16_t data_port(const struct run *run, uint32_t index)
+{
+    const struct agent *agent = run_agent(run, index);
+    return agent && agent->data_port ? agent->data_port : PATH_PORT;
+}
+
 void ports_part(const struct batch *self, uint32_t entry, bool probes, Mp__LightPeer *peer)
 {
     const struct run *run = self->run;
     const struct cell_place *place = batch_place(self, entry);
-    const struct port *port = run_port(run, place);
+    // A path is walked to the port of the other agent's data plane.
+    const struct port path = {MP__TRANSPORT__OVER_UDP, data_port(run, place->to)};
+    const struct port *port = run_port(run, place) ? run_port(run, place) : &path;
     peer->has_transport = peer->has_port = true;
     peer->transport = port->transport;
     peer->port = port->number;
@@ -147,10 +156,12 @@ static void conclude(struct batch *self, uint32_t number)
     Mp__Cell *cell = run_cell_new(run, entry->cell, MP__CELL_STATE__OK, NULL);
     cell->has_started_wall_ns = true;
     cell->started_wall_ns = self->started_wall_ns;
-    merge_port(entry->ends[PROBING], entry->ends[LISTENING],
-        &(struct merge_names){
-            run->names[place->from], run->names[place->to], run->targets[place->to] != NULL},
-        cell);
+    struct merge_names names = {
+        run->names[place->from], run->names[place->to], run->targets[place->to] != NULL};
+    if (self->spec.kind == TEST_PATH)
+        merge_path(&self->spec, entry->ends[PROBING], &names, cell);
+    else
+        merge_port(entry->ends[PROBING], entry->ends[LISTENING], &names, cell);
     batch_entry_final(self, number, cell, entry->receipts[PROBING], entry->receipts[LISTENING]);
     ports_forget(self, number);
 }

@@ -35,4 +35,8 @@ struct merge_names {
 void merge_port(const Mp__LightOutcome *near, const Mp__LightOutcome *far,
     const struct merge_names *names, Mp__Cell *cell);
 
+// A path, from what the walking end found.
+void merge_path(const struct testspec *spec, const Mp__LightOutcome *near,
+    const struct merge_names *names, Mp__Cell *cell);
+
 #endif

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "merge.h"
+#include "ports.h"
+#include "wire.h"
 
 #define EVIDENCE_SIZE 512
 
@@ -232,5 +234,77 @@ void merge_port(const Mp__LightOutcome *near, const Mp__LightOutcome *far,
     if (near->observed == MP__OBSERVED__OBSERVED_UNSUPPORTED) {
         cell->state = MP__CELL_STATE__UNSUPPORTED;
         cell->reason = strdup(text.bytes);
+    }
+}
+
+// ----------------------------------------------------------------------------------------- paths
+
+static void copy_hops(const Mp__LightOutcome *near, Mp__Cell *cell)
+{
+    cell->hops = calloc(near->n_hops + 1, sizeof *cell->hops);
+    if (!cell->hops)
+        abort();
+    for (size_t i = 0; i < near->n_hops; i++) {
+        cell->hops[cell->n_hops] = (Mp__Hop *)wire_copy(&near->hops[i]->base);
+        cell->n_hops += cell->hops[cell->n_hops] != NULL;
+    }
+}
+
+static void say_path(
+    struct text *text, const Mp__LightOutcome *near, const struct merge_names *names)
+{
+    const Mp__Hop *last = NULL;
+    for (size_t i = 0; i < near->n_hops; i++)
+        if (near->hops[i]->responder)
+            last = near->hops[i];
+    if (near->has_reached && near->reached)
+        add(text, "%zu hop%s to %s", near->n_hops, near->n_hops == 1 ? "" : "s", names->to);
+    else if (last)
+        add(text, "%s does not answer; the last hop that does is %s, at %u", names->to,
+            last->responder, last->ttl);
+    else
+        add(text, "no hop answers");
+    if (near->has_path_mtu)
+        add(text, ", %u bytes pass both ways", near->path_mtu);
+    if (near->black_hole)
+        add(text, "; %s", near->black_hole);
+}
+
+void merge_path(const struct testspec *spec, const Mp__LightOutcome *near,
+    const struct merge_names *names, Mp__Cell *cell)
+{
+    struct text text = {.used = 0};
+    if (refused_to_try(near, cell))
+        return;
+    cell->via = strdup(transport_name((Mp__Transport)spec->via));
+    if (near->outcome != MP__OUTCOME__OUTCOME_OK) {
+        cell->state = near->outcome == MP__OUTCOME__OUTCOME_UNSUPPORTED
+                          ? MP__CELL_STATE__UNSUPPORTED
+                          : MP__CELL_STATE__FAILED;
+        cell->reason = strdup(near->reason && *near->reason ? near->reason : "no reason is given");
+        return;
+    }
+    copy_hops(near, cell);
+    cell->has_reached = near->has_reached;
+    cell->reached = near->reached;
+    cell->has_path_mtu = near->has_path_mtu;
+    cell->path_mtu = near->path_mtu;
+    cell->black_hole = text_copy(near->black_hole);
+    say_path(&text, near, names);
+    cell->evidence = strdup(text.bytes);
+    cell->state = MP__CELL_STATE__OK;
+    for (size_t i = 0; i < near->n_hops; i++) {
+        const Mp__Hop *hop = near->hops[i];
+        if (!hop->has_final || !hop->final || !hop->has_rtt_mean_s)
+            continue;
+        cell->rtt = calloc(1, sizeof *cell->rtt);
+        if (!cell->rtt)
+            abort();
+        mp__distribution__init(cell->rtt);
+        cell->rtt->count = hop->received;
+        cell->rtt->has_min = cell->rtt->has_mean = cell->rtt->has_max = true;
+        cell->rtt->min = hop->rtt_min_s;
+        cell->rtt->mean = hop->rtt_mean_s;
+        cell->rtt->max = hop->rtt_max_s;
     }
 }

@@ -538,6 +538,8 @@ size_t planner_probes_a_batch(const struct testspec *spec)
 {
     double most_s = seconds(spec->timeout_ns) < 1 ? seconds(spec->timeout_ns) : 1;
     double probes = spec->agent_rate * most_s;
+    if (spec->kind == TEST_PATH) // each sends up to twenty a second
+        probes = spec->agent_rate / 20;
     return probes >= 1 ? (size_t)probes : 1;
 }
 

@@ -55,8 +55,10 @@ void testspec_defaults(enum test_kind kind, struct testspec *spec)
     spec->attempts = TESTSPEC_ATTEMPTS_DEFAULT;
     spec->timeout_ns = TESTSPEC_TIMEOUT_DEFAULT_NS;
     spec->agent_rate = TESTSPEC_AGENT_RATE_DEFAULT;
-    if (kind == TEST_PATH)
+    if (kind == TEST_PATH) {
         spec->via = MP__TRANSPORT__OVER_UDP;
+        spec->timeout_ns = TESTSPEC_TIMEOUT_DEFAULT_NS / 2;
+    }
     spec->duration_ns = testspec_listen_ns(spec);
 }
 

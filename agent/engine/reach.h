@@ -107,6 +107,7 @@ const struct reach_outcome *reach_outcome(const reach_t *self, size_t peer);
 
 // Pure: the question and answer. An answer repeats its question's nonce.
 #define REACH_SIZE 64
+#define REACH_AT_TYPE 4
 enum { REACH_ASK = 48, REACH_REPLY = 49 };
 void reach_pack(const struct ticket_keys *keys, unsigned type, const uint8_t nonce[16],
     uint8_t out[REACH_SIZE]);

@@ -1,10 +1,11 @@
 #include <string.h>
 
+#include "path.h"
 #include "reach_parts.h"
 
 static const uint8_t magic[4] = {'M', 'P', 'R', '1'};
 
-enum { AT_TYPE = 4, AT_ID = 8, AT_NONCE = 24, AT_MAC = 48 };
+enum { AT_TYPE = REACH_AT_TYPE, AT_ID = 8, AT_NONCE = 24, AT_MAC = 48 };
 
 void reach_pack(
     const struct ticket_keys *keys, unsigned type, const uint8_t nonce[16], uint8_t out[REACH_SIZE])
@@ -21,7 +22,9 @@ const uint8_t *reach_peek(const uint8_t *bytes, size_t size)
 {
     if (size != REACH_SIZE || memcmp(bytes, magic, sizeof magic) != 0)
         return NULL;
-    return bytes[AT_TYPE] == REACH_ASK || bytes[AT_TYPE] == REACH_REPLY ? bytes + AT_ID : NULL;
+    bool known = bytes[AT_TYPE] == REACH_ASK || bytes[AT_TYPE] == REACH_REPLY ||
+                 bytes[AT_TYPE] == PATH_ASK_SHORT;
+    return known ? bytes + AT_ID : NULL;
 }
 
 bool reach_unpack(const struct ticket_keys *keys, unsigned type, const uint8_t *bytes, size_t size,

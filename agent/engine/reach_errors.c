@@ -19,6 +19,7 @@ static void take(const struct cmsghdr *c, struct socket_error *out)
     out->has_icmp = error.ee_origin == SO_EE_ORIGIN_ICMP || error.ee_origin == SO_EE_ORIGIN_ICMP6;
     out->icmp_type = error.ee_type;
     out->icmp_code = error.ee_code;
+    out->info = error.ee_info;
     *out->from = '\0';
     if (!out->has_icmp || c->cmsg_len < CMSG_LEN(sizeof error + sizeof(struct sockaddr_in)))
         return;
@@ -30,10 +31,10 @@ static void take(const struct cmsghdr *c, struct socket_error *out)
     memcpy(out->from, from.address, sizeof out->from);
 }
 
-bool error_read(int fd, struct socket_error *error)
+// What is queued that is no error (a stamp, say) is passed over.
+bool error_next(int fd, struct socket_error *error)
 {
     char control[512], data[64];
-    bool found = false;
     memset(error, 0, sizeof *error);
     for (int i = 0; i < 16; i++) {
         struct iovec iov = {data, sizeof data};
@@ -42,15 +43,27 @@ bool error_read(int fd, struct socket_error *error)
             .msg_control = control,
             .msg_controllen = sizeof control};
         if (recvmsg(fd, &header, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
-            break;
+            return false;
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c)) {
             bool ours = (c->cmsg_level == SOL_IP && c->cmsg_type == IP_RECVERR) ||
                         (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVERR);
             if (!ours || c->cmsg_len < CMSG_LEN(sizeof(struct sock_extended_err)))
                 continue;
             take(c, error);
-            found = true;
+            return true;
         }
+    }
+    return false;
+}
+
+bool error_read(int fd, struct socket_error *error)
+{
+    struct socket_error next;
+    bool found = false;
+    memset(error, 0, sizeof *error);
+    for (int i = 0; i < 16 && error_next(fd, &next); i++) {
+        *error = next;
+        found = true;
     }
     return found;
 }

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "path.h"
 #include "reach_parts.h"
 
 #define BACKLOG 128
@@ -62,6 +63,16 @@ static int bind_to(int fd, const char *text, uint16_t port)
     return bind(fd, (struct sockaddr *)&address, size) == 0 ? 0 : errno;
 }
 
+// Answers go out whole, whatever the kernel believes of the path.
+static void set_probe(int fd, unsigned family)
+{
+    int probe = family == AF_INET6 ? IPV6_PMTUDISC_PROBE : IP_PMTUDISC_PROBE;
+    if (family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &probe, sizeof probe);
+    else
+        (void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof probe);
+}
+
 static int listener_bind(struct listener *self)
 {
     bool datagram = self->port.transport == MP__TRANSPORT__OVER_UDP;
@@ -72,6 +83,8 @@ static int listener_bind(struct listener *self)
         return errno;
     if (self->port.transport == MP__TRANSPORT__OVER_TCP)
         (void)setsockopt(self->watch.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (datagram)
+        set_probe(self->watch.fd, family);
     int error = bind_to(self->watch.fd, self->address, self->port.number);
     if (error == 0 && !datagram && listen(self->watch.fd, BACKLOG) < 0)
         error = errno;
@@ -131,7 +144,9 @@ static struct entry *recognise(struct reach *self, const struct listener *listen
 {
     uint8_t nonce[16];
     struct entry *entry = reach_entry_of(self, bytes, size, listener);
-    if (!entry || !reach_unpack(&entry->peer.keys, REACH_ASK, bytes, size, nonce) ||
+    if (!entry ||
+        (!reach_unpack(&entry->peer.keys, REACH_ASK, bytes, size, nonce) &&
+            !reach_unpack(&entry->peer.keys, PATH_ASK_SHORT, bytes, size, nonce)) ||
         !may_speak(self, from->address))
         return NULL;
     entry->outcome.arrived = MP__ARRIVED__ARRIVED_YES;
@@ -140,10 +155,12 @@ static struct entry *recognise(struct reach *self, const struct listener *listen
     return entry;
 }
 
+// A question may be longer than its head: then so is the answer, if that is wished, with DF.
 static void on_datagrams(struct reach *self, struct listener *listener)
 {
+    static _Thread_local uint8_t bytes[65536];
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        uint8_t bytes[REACH_SIZE + 1], answer[REACH_SIZE];
+        uint8_t head[REACH_SIZE];
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
         struct reach_contact from;
@@ -152,9 +169,13 @@ static void on_datagrams(struct reach *self, struct listener *listener)
         if (got < 0)
             return;
         reach_text(&peer, &from);
-        if (recognise(self, listener, bytes, (size_t)got, &from, answer))
-            (void)!sendto(listener->watch.fd, answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL,
-                (struct sockaddr *)&peer, size);
+        bool whole = got >= REACH_SIZE;
+        if (!whole || !recognise(self, listener, bytes, REACH_SIZE, &from, head))
+            continue;
+        size_t length = bytes[REACH_AT_TYPE] == PATH_ASK_SHORT ? REACH_SIZE : (size_t)got;
+        memcpy(bytes, head, sizeof head);
+        (void)!sendto(listener->watch.fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL,
+            (struct sockaddr *)&peer, size);
     }
 }
 

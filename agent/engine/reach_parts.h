@@ -129,9 +129,11 @@ bool diag_cookies_always(void); // a SYN leaves no trace before its handshake is
 struct socket_error {
     int error;
     bool has_icmp, local; // local: found by this host itself
-    unsigned icmp_type, icmp_code;
+    unsigned icmp_type, icmp_code, info; // info: the MTU that a router told
     char from[PROBE_ADDRESS_SIZE];
 };
+// The first queued error. False: none.
+bool error_next(int fd, struct socket_error *error);
 // The queued error of a socket (IP_RECVERR), the last one if there are several. False: none.
 bool error_read(int fd, struct socket_error *error);
 // What an errno and its ICMP message say of the port.

@@ -55,6 +55,7 @@ enum flag {
     FLAG_TIMEOUT,
     FLAG_RATE,
     FLAG_FROM_PORT,
+    FLAG_VIA,
     FLAG_OTHER,
     FLAG_COUNT
 };

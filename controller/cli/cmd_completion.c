@@ -49,7 +49,7 @@ static void print_cases(const char *indent, const char *open, const char *close)
             snprintf(name, sizeof name, "%.*s", (int)group, all[i].words);
             print_words(name);
         } else if (strcmp(all[i].words, "run") == 0) {
-            printf(" tcp udp sctp latency port");
+            printf(" tcp udp sctp latency path port");
         } else if (strcmp(all[i].words, "completion") == 0) {
             printf(" bash zsh fish");
         }

@@ -26,7 +26,7 @@ static void help_one(const struct command *command)
         command->arguments, command->help);
     if (command->scope == SCOPE_RUN)
         printf("\ntests: tcp, udp and sctp (bandwidth), latency (round trips, jitter, loss at a low "
-               "rate),\nport (is a port reachable, proven at both ends; --port tcp/443)\n");
+               "rate),\npath (hops, path MTU),\nport (is a port reachable, proven at both ends; --port tcp/443)\n");
     if (command->scope) {
         printf("\noptions:\n");
         options_print_help(&cli_options, command->scope, stdout);

@@ -15,11 +15,8 @@ static int parse_kinds(struct cli *cli, enum test_kind *kinds)
     for (size_t i = 0; i < cli->word_count; i++) {
         const char *word = cli->words[i];
         bool known = test_kind_parse(word, &kinds[i]);
-        if (known && kinds[i] == TEST_PATH)
-            return cli_usage(
-                "'%s' is no test that this version can run (tcp, udp, sctp, latency, port)", word);
         if (!known)
-            return cli_usage("'%s' is no test: tcp, udp, sctp, latency or port", word);
+            return cli_usage("'%s' is no test: tcp, udp, sctp, latency, path or port", word);
         for (size_t k = 0; k < i; k++)
             if (kinds[k] == kinds[i])
                 return cli_usage("'%s' is named twice", word);

@@ -160,6 +160,15 @@ static int port(struct flags *flags, const char *word, char *error)
     return rc ? rc : append(&flags->ports, word, error);
 }
 
+static int via(struct flags *flags, const char *word, char *error)
+{
+    Mp__Transport transport;
+    if (!transport_parse(word, &transport) || transport == MP__TRANSPORT__OVER_SCTP)
+        return refuse(error, word, "udp, tcp or icmp");
+    flags->test.via = transport;
+    return 0;
+}
+
 static int probe_rate(struct flags *flags, const char *word, char *error)
 {
     unsigned rate;
@@ -237,6 +246,7 @@ SET(timeout, FLAG_TIMEOUT,
     duration(word, TESTSPEC_TIMEOUT_MIN_NS, TESTSPEC_TIMEOUT_MAX_NS,
         "a time between 50ms and 60s, such as 2s", &flags->test.timeout_ns, error))
 SET(rate, FLAG_RATE, probe_rate(flags, word, error))
+SET(via, FLAG_VIA, via(flags, word, error))
 SET(from_port, FLAG_FROM_PORT,
     count(word, 1, 65535, "a port number", &flags->test.from_port, error))
 SET(from, FLAG_OTHER, append(&flags->from, word, error))
@@ -312,8 +322,9 @@ static const struct option_spec specs[] = {
     {"port", 0, "PROTO/PORT[-PORT]", "what a port test probes: tcp/443, udp/53, sctp/9000-9003", set_port,
         SCOPE_RUN, false},
     {"attempts", 0, "3", "tries of a probe that stays silent", set_attempts, SCOPE_RUN, false},
-    {"timeout", 0, "2s", "patience of each try", set_timeout, SCOPE_RUN, false},
-    {"rate", 0, "200", "port probes a second of one agent", set_rate, SCOPE_RUN, false},
+    {"timeout", 0, "2s", "patience of each try (path: 1s)", set_timeout, SCOPE_RUN, false},
+    {"rate", 0, "200", "port and path probes a second of one agent", set_rate, SCOPE_RUN, false},
+    {"via", 0, "udp", "what a path is probed with: udp, tcp or icmp", set_via, SCOPE_RUN, false},
     {"from-port", 0, "N", "source port of port probes", set_from_port, SCOPE_RUN, false},
     {"from", 0, "SEL",
         "senders: name, name*, key=value, key!=value, CIDR;\ncomma = and, repeated = or", set_from,
@@ -399,9 +410,10 @@ static const struct {
     {FLAG_TIME, "--time", LOAD | KIND(TEST_LATENCY)},
     {FLAG_OMIT, "--omit", LOAD | KIND(TEST_LATENCY)},
     {FLAG_PORT, "--port", KIND(TEST_PORT)},
-    {FLAG_ATTEMPTS, "--attempts", KIND(TEST_PORT)},
-    {FLAG_TIMEOUT, "--timeout", KIND(TEST_PORT)},
-    {FLAG_RATE, "--rate", KIND(TEST_PORT)},
+    {FLAG_ATTEMPTS, "--attempts", KIND(TEST_PORT) | KIND(TEST_PATH)},
+    {FLAG_TIMEOUT, "--timeout", KIND(TEST_PORT) | KIND(TEST_PATH)},
+    {FLAG_RATE, "--rate", KIND(TEST_PORT) | KIND(TEST_PATH)},
+    {FLAG_VIA, "--via", KIND(TEST_PATH)},
     {FLAG_FROM_PORT, "--from-port", KIND(TEST_PORT)},
 };
 
@@ -450,6 +462,7 @@ void flags_to_spec(const struct flags *flags, struct testspec *spec)
     TAKE(FLAG_TIMEOUT, timeout_ns);
     TAKE(FLAG_RATE, agent_rate);
     TAKE(FLAG_FROM_PORT, from_port);
+    TAKE(FLAG_VIA, via);
 #undef TAKE
     if (flags->given[FLAG_CONGESTION] && knows(spec->kind, FLAG_CONGESTION))
         memcpy(spec->congestion, from->congestion, sizeof spec->congestion);

@@ -92,7 +92,7 @@ static int run_command(struct cli *cli, int argc, char **argv, const char **type
     if (cli->word_count < cli->command->least)
         return cli_usage("%s needs %s", cli->command->words,
             strncmp(cli->command->words, "run", 4) ? cli->command->arguments
-                                                   : "a test: tcp, udp, sctp, latency or port");
+                                                   : "a test: tcp, udp, sctp, latency, path or port");
     if (cli->word_count > cli->command->most)
         return cli_usage("'%s' is one word too many for %s", cli->words[cli->command->most],
             cli->command->words);

@@ -50,7 +50,8 @@ static void count_arrivals(mesh_t *mesh, const char *host)
         "  echo \"counter ${p}_$n { }\"; done; done;"
         "  echo 'chain arrivals { type filter hook input priority -300; policy accept;';"
         "  for p in tcp udp; do for n in 80 $(seq 7001 7013); do"
-        "  echo \"$p dport $n counter name ${p}_$n\"; done; done; echo '}'; echo '}'; } >$DIR/truth.nft;"
+        "  echo \"$p dport $n counter name ${p}_$n\"; done; done; echo '}'; echo '}'; } "
+        ">$DIR/truth.nft;"
         " $LAB exec %s nft -f $DIR/truth.nft",
         host);
     if (made.status != 0)
@@ -297,6 +298,68 @@ static void five_hundred_ports_of_a_pair_are_probed(void **state)
     outcome_release(&log);
 }
 
+static json_t *walk(mesh_t *mesh, const char *flags)
+{
+    int status;
+    json_t *run = mesh_json(mesh, &status, 60, "run path --from web --to office %s", flags);
+    assert_int_equal(status, 0);
+    return run;
+}
+
+static void check_hops(json_t *run, const char *router, const char *destination)
+{
+    json_t *cell = cell_of(run, "path", "web", "office"), *hops = json_object_get(cell, "hops");
+    assert_true(json_is_true(json_object_get(cell, "reached")));
+    assert_int_equal(json_array_size(hops), 2);
+    assert_string_equal(text_at(json_array_get(hops, 0), "address"), router);
+    assert_string_equal(text_at(json_array_get(hops, 1), "address"), destination);
+    assert_true(number_at(json_array_get(hops, 0), "received") > 0);
+    assert_true(json_is_true(json_object_get(json_array_get(hops, 1), "final")));
+    assert_true(number_at(cell, "path_mtu") == 1500);
+    assert_string_equal(text_at(cell, "black_hole"), "");
+}
+
+static void the_hops_of_a_path_are_named_in_both_families_by_udp_and_tcp(void **state)
+{
+    static const struct {
+        const char *flags, *router, *destination;
+    } walks[] = {{"-4", "10.83.1.254", "10.83.3.1"}, {"-6", "fd83:1::fe", "fd83:3::1"},
+        {"-4 --via tcp", "10.83.1.254", "10.83.3.1"}};
+    for (size_t i = 0; i < sizeof walks / sizeof *walks; i++) {
+        json_t *run = walk(mesh_of(state), walks[i].flags);
+        check_hops(run, walks[i].router, walks[i].destination);
+        json_decref(run);
+    }
+}
+
+// Large packets vanish in one direction without a word to anybody.
+static void a_black_hole_is_found_with_its_direction(void **state)
+{
+    static const struct {
+        const char *match, *direction;
+    } holes[] = {{"ip saddr 10.83.1.1 ip daddr 10.83.3.1", "on the way there"},
+        {"ip saddr 10.83.3.1 ip daddr 10.83.1.1", "on the way back"}};
+    mesh_t *mesh = mesh_of(state);
+    for (size_t i = 0; i < sizeof holes / sizeof *holes; i++) {
+        free(mesh_exec(mesh, "router",
+            "nft -f - <<< 'table inet hole { counter dropped { }; chain c { type filter hook "
+            "forward "
+            "priority 1; %s meta length 1281-1600 counter name dropped drop; }; }'",
+            holes[i].match));
+        json_t *run = walk(mesh, "-4");
+        json_t *cell = cell_of(run, "path", "web", "office");
+        if (!strstr(text_at(cell, "black_hole"), holes[i].direction))
+            fail_msg("%s is not %s", text_at(cell, "black_hole"), holes[i].direction);
+        assert_true(number_at(cell, "path_mtu") == 1280);
+        json_decref(run);
+        char *count = mesh_exec(mesh, "router",
+            "nft list counter inet hole dropped | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
+        assert_true(atoi(count) > 0);
+        free(count);
+        free(mesh_exec(mesh, "router", "nft delete table inet hole"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +369,8 @@ int main(void)
         cmocka_unit_test(address_translation_shows_in_where_a_probe_is_seen_from),
         cmocka_unit_test(replies_lost_behind_a_translation_are_no_passing_silence),
         cmocka_unit_test(five_hundred_ports_of_a_pair_are_probed),
+        cmocka_unit_test(the_hops_of_a_path_are_named_in_both_families_by_udp_and_tcp),
+        cmocka_unit_test(a_black_hole_is_found_with_its_direction),
         cmocka_unit_test(without_the_capability_a_low_port_stays_closed_and_says_so),
     };
     return cmocka_run_group_tests(tests, bring_up, take_down);

@@ -72,7 +72,7 @@ static void only_tests_that_are_built_are_claimed(void **state)
         enum test_kind kind;
         assert_true(test_kind_parse(found.tests[i], &kind));
         latency = latency || kind == TEST_LATENCY;
-        assert_true(kind == TEST_LATENCY || kind == TEST_PORT || probe_find(kind));
+        assert_true(kind == TEST_LATENCY || kind == TEST_PORT || kind == TEST_PATH || probe_find(kind));
     }
     assert_true(latency);
 }
