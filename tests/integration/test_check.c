@@ -183,6 +183,23 @@ static void a_check_is_kept_with_its_policy_and_shown_again(void **state)
     json_decref(document);
 }
 
+static void a_policy_learnt_from_a_run_holds_for_that_run(void **state)
+{
+    write_policy(*state, "seed.yaml",
+        HEAD "rules: [{name: r, from: any, to: any, deny: [tcp/2201, tcp/2202, udp/2202]}]\n");
+    struct outcome outcome = mesh_shell(*state, 90,
+        "$LAB meshperf -q check $DIR/seed.yaml >/dev/null; $LAB meshperf policy learn "
+        ">$DIR/draft.yaml && "
+        "$LAB meshperf check $DIR/draft.yaml --run last >/dev/null && "
+        "$LAB meshperf policy lint $DIR/draft.yaml && "
+        "$LAB meshperf policy explain $DIR/draft.yaml --from office-1 --to db-1");
+    if (outcome.status != 0)
+        fail_msg("%s%s", outcome.out, outcome.err);
+    assert_non_null(strstr(outcome.out, " 0 warnings"));
+    assert_non_null(strstr(outcome.out, "tcp/2201"));
+    outcome_release(&outcome);
+}
+
 static void where_nothing_can_be_tested_the_exit_status_is_4(void **state)
 {
     static const char *const rules[] = {"rules: [{name: r, from: nobody, to: db, deny: tcp/22}]\n",
@@ -310,6 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(verdicts_agree_with_the_counters_of_the_rules),
         cmocka_unit_test(a_check_is_kept_with_its_policy_and_shown_again),
+        cmocka_unit_test(a_policy_learnt_from_a_run_holds_for_that_run),
         cmocka_unit_test(where_nothing_can_be_tested_the_exit_status_is_4),
         cmocka_unit_test(thresholds_run_the_tests_that_they_need),
         cmocka_unit_test(mistakes_are_told_by_file_line_and_column),
