@@ -47,6 +47,7 @@ struct receiver {
     size_t interval_room;
     unsigned lowat;
     bool timestamps;
+    unsigned piece;       // the largest chunk of an association
     struct bucket bucket; // since the load began
     int64_t next_glance_ns;
     struct converge converge; // since the window began
@@ -75,6 +76,7 @@ static void sample(struct receiver *self)
         packets += counters.packets_in;
         duplicates += counters.duplicates_in;
         self->timestamps = counters.timestamps;
+        self->piece = counters.mss;
         if (!self->rtt_ns)
             self->rtt_ns = (int64_t)counters.rtt_us * NS_PER_US; // the handshake's
     }
@@ -165,9 +167,16 @@ static void report_wire(const struct receiver *self, double span_s)
     struct wire_traffic traffic = {
         .payload_bytes = receive->bytes, .packets = self->packets - self->t0_packets};
     if (self->flow->sctp) {
+        unsigned asked = self->flow->order->spec.length;
+        unsigned message = asked ? asked : TESTSPEC_LENGTH_SCTP_DEFAULT;
+        uint64_t again = self->duplicates - self->t0_duplicates;
+        // What the sender's kernel segments late, in the card or behind a veth, counts as one
+        // packet.
+        uint64_t least = wire_packets_of_chunks(receive->segments + again, self->piece, message);
+        if (traffic.packets < least)
+            traffic.packets = least;
         traffic.packet_bytes = ip + WIRE_SCTP;
-        traffic.extra_bytes = wire_of_chunks(receive->bytes, receive->segments,
-            self->duplicates - self->t0_duplicates, self->flow->order->spec.length);
+        traffic.extra_bytes = wire_of_chunks(receive->bytes, receive->segments, again, message);
     } else {
         traffic.packet_bytes = ip + WIRE_TCP + (self->timestamps ? WIRE_TCP_TIMESTAMPS : 0);
     }

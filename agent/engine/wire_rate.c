@@ -47,3 +47,10 @@ uint64_t wire_of_chunks(
         extra += duplicates * (payload_bytes / chunks);
     return extra;
 }
+
+uint64_t wire_packets_of_chunks(uint64_t chunks, unsigned piece, unsigned message)
+{
+    unsigned chunk = WIRE_SCTP_DATA + (message + 3) / 4 * 4;
+    unsigned together = message == 0 ? 1 : (piece + WIRE_SCTP_DATA) / chunk;
+    return together > 1 ? (chunks + together - 1) / together : chunks;
+}

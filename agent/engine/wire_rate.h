@@ -40,4 +40,8 @@ struct wire_traffic wire_of_datagrams(
 uint64_t wire_of_chunks(
     uint64_t payload_bytes, uint64_t chunks, uint64_t duplicates, unsigned message);
 
+// The fewest packets that carry `chunks` DATA chunks of messages of `message` bytes, where the
+// largest chunk has `piece` bytes and fills a packet.
+uint64_t wire_packets_of_chunks(uint64_t chunks, unsigned piece, unsigned message);
+
 #endif

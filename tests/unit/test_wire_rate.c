@@ -74,6 +74,16 @@ static void chunks_bring_headers_padding_and_what_came_twice(void **state)
     assert_int_equal(wire_of_chunks(40000, 30, 2, 4000), 32 * 16 + 2 * 1333);
 }
 
+static void short_messages_share_packets_and_long_ones_do_not(void **state)
+{
+    (void)state;
+    assert_int_equal(wire_packets_of_chunks(1200, 1452, 16384), 1200);
+    // 1468 bytes hold 12 chunks of 100 + 16 bytes.
+    assert_int_equal(wire_packets_of_chunks(1200, 1452, 100), 100);
+    assert_int_equal(wire_packets_of_chunks(1201, 1452, 98), 101); // padded to 100
+    assert_int_equal(wire_packets_of_chunks(7, 1452, 0), 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -81,6 +91,7 @@ int main(void)
         cmocka_unit_test(short_packets_are_padded_on_the_line_only),
         cmocka_unit_test(nothing_counted_is_no_rate),
         cmocka_unit_test(datagrams_are_fragmented_as_the_kernel_does),
+        cmocka_unit_test(short_messages_share_packets_and_long_ones_do_not),
         cmocka_unit_test(chunks_bring_headers_padding_and_what_came_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
