@@ -18,6 +18,7 @@
 #define QUEUE_SHARE 0.5           // of the samples with a receive queue over half its buffer
 #define SMALL_BUFFER (128 * 1024) // such a receive buffer is soon full, however fast it is read
 #define QUEUE_DELAY 1.5           // smoothed over smallest RTT
+#define QUEUE_LEAST_S 1e-3        // a queue that stands on the path, not one of a host
 #define THROTTLED_SHARE 0.2       // of the window, by the control group's quota
 #define CE_SHARE 0.01             // of the segments, marked by a queue that uses ECN
 
@@ -156,6 +157,10 @@ static bool found_idle(const struct facts *facts, struct finding *finding)
     char words[80];
     if (facts->idle < IDLE_SHARE)
         return false;
+    // A sender that comes late now and then follows a receiver that always does.
+    if (full(&facts->rx) && !full(&facts->tx))
+        return find(finding, "receiver_cpu", "sender idle %.0f %%, receiver's %s",
+            100 * facts->idle, words_of(&facts->rx, words));
     if (late(&facts->tx))
         return find(finding, "sender_cpu", "idle %.0f %%, sender's %s", 100 * facts->idle,
             words_of(&facts->tx, words));
@@ -205,11 +210,27 @@ static double need(const struct host_share *share)
     return share->thread + share->wait;
 }
 
+// A queue on the path stands before the slowest link; a host that comes late makes none there.
+static bool path_queue(const struct facts *facts)
+{
+    return facts->network >= NETWORK_SHARE && facts->rtt_min_s > 0 &&
+           facts->rtt_mean_s >= QUEUE_DELAY * facts->rtt_min_s &&
+           facts->rtt_mean_s - facts->rtt_min_s >= QUEUE_LEAST_S;
+}
+
+// Of a thread that only ever waits for its core nothing is known but that it comes late.
+static bool worked(const struct host_share *share)
+{
+    return share->core >= CORE_BUSY || share->thread >= THREAD_BUSY / 2;
+}
+
 // Hosts of one machine have the same cores: the busier thread tells whose they were.
 static bool found_core(const struct facts *facts, struct finding *finding)
 {
     char words[80];
-    bool tx = full(&facts->tx), rx = full(&facts->rx);
+    bool queue = path_queue(facts);
+    bool tx = full(&facts->tx) && (worked(&facts->tx) || !queue);
+    bool rx = full(&facts->rx) && (worked(&facts->rx) || !queue);
     if (rx && !(tx && need(&facts->tx) > need(&facts->rx)))
         return find(finding, "receiver_cpu", "receiver's %s", words_of(&facts->rx, words));
     if (facts->softnet_dropped > 0)

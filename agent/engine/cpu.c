@@ -30,7 +30,6 @@ struct sample {
 
 struct cpu {
     pid_t tids[CPU_THREADS_MAX];
-    struct cpu_use over[CPU_THREADS_MAX]; // of threads that are over: their id is 0
     size_t thread_count;
     char interface[32];
     struct sample begin, end;
@@ -54,17 +53,6 @@ void cpu_watch(cpu_t *self, pid_t tid)
 {
     if (self->thread_count < CPU_THREADS_MAX)
         self->tids[self->thread_count++] = tid;
-}
-
-void cpu_add(cpu_t *self, const struct cpu_use *use)
-{
-    if (self->thread_count == CPU_THREADS_MAX)
-        return;
-    size_t i = self->thread_count++;
-    self->tids[i] = 0;
-    self->over[i] = *use;
-    self->begin.cpu_ns[i] = self->begin.wait_ns[i] = 0;
-    self->begin.core[i] = use->core;
 }
 
 // A thread's CPU clock, as the kernel encodes it: the complement of its id over three type bits.
@@ -145,27 +133,13 @@ static uint64_t read_softnet(void)
     return dropped;
 }
 
-static void read_thread(pid_t tid, struct cpu_use *use)
-{
-    *use = (struct cpu_use){
-        .ran_ns = thread_cpu_ns(tid), .waited_ns = thread_wait_ns(tid), .core = thread_core(tid)};
-}
-
-void cpu_use_read(struct cpu_use *use)
-{
-    read_thread(gettid(), use);
-}
-
 static void take(const cpu_t *self, struct sample *sample)
 {
     sample->at_mono_ns = clock_mono_ns();
     for (size_t i = 0; i < self->thread_count; i++) {
-        struct cpu_use use = self->over[i];
-        if (self->tids[i])
-            read_thread(self->tids[i], &use);
-        sample->cpu_ns[i] = use.ran_ns;
-        sample->wait_ns[i] = use.waited_ns;
-        sample->core[i] = use.core;
+        sample->cpu_ns[i] = thread_cpu_ns(self->tids[i]);
+        sample->wait_ns[i] = thread_wait_ns(self->tids[i]);
+        sample->core[i] = thread_core(self->tids[i]);
     }
     read_cores(sample);
     sample->softnet_dropped = read_softnet();

@@ -20,13 +20,6 @@ cpu_t *cpu_new(void);
 void cpu_destroy(cpu_t **self_p);
 // Before cpu_begin. `tid` is a thread of this process that lives until cpu_end (see gettid).
 void cpu_watch(cpu_t *self, pid_t tid);
-// A thread that began after cpu_begin and is over by cpu_end: what it used, as it read itself last.
-struct cpu_use {
-    int64_t ran_ns, waited_ns; // -1: unknown
-    int core;                  // where it ran last, -1: unknown
-};
-void cpu_use_read(struct cpu_use *use); // of the calling thread
-void cpu_add(cpu_t *self, const struct cpu_use *use);
 // Before cpu_begin: the interface whose provider's allowances are looked at, if it has any.
 void cpu_watch_interface(cpu_t *self, const char *name);
 void cpu_begin(cpu_t *self);

@@ -389,8 +389,10 @@ void report_json_run(FILE *stream, const Mp__RunInfo *info)
     member_text(stream, "by", info->by);
     fprintf(stream,
         ",\"counts\":{\"agents\":%u,\"cells\":%u,\"done\":%u,\"ok\":%u,\"failed\":%u,"
-        "\"running\":%u}",
+        "\"running\":%u",
         info->agents, info->cells, info->done, info->ok, info->failed, info->running);
+    member_whole(stream, "results", info->has_results, info->results);
+    fputc('}', stream);
     run_costs(stream, info);
     report_json_rechecks(stream, info);
     member_list(stream, "notes", info->notes, info->n_notes);

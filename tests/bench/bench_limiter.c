@@ -88,6 +88,15 @@ struct scene {
             "setting s net.ipv4.tcp_wmem='4096 " bytes " " bytes "'",                              \
             "setting s net.ipv4.tcp_wmem='4096 16384 4194304'", "tcp\ntcp -P 2", true              \
     }
+// netem: in a guest kernel only (tests/testbed/guest).
+#define DELAYED(words, host, setting, verdict)                                                     \
+    {                                                                                              \
+        words " over a delay of 20 ms", verdict,                                                   \
+            "link netem delay 20ms limit 10000 && setting " host " " setting,                      \
+            "clear_link; setting r net.ipv4.tcp_rmem='4096 131072 6291456'; setting s "            \
+            "net.ipv4.tcp_wmem='4096 16384 4194304'",                                              \
+            "tcp\ntcp -P 2", true                                                                  \
+    }
 #define STARVED(side, host, us, verdict)                                                           \
     {                                                                                              \
         side " with " us " of 10000 us", verdict, "quota " host " " us, "free_quota " host,        \
@@ -123,6 +132,11 @@ static const struct scene scenes[] = {
     BUFFER("4608"),
     BUFFER("9216"),
     BUFFER("18432"),
+    DELAYED("receive buffer of 48K", "r", "net.ipv4.tcp_rmem='4096 49152 49152'", "receive_window"),
+    DELAYED(
+        "receive buffer of 200K", "r", "net.ipv4.tcp_rmem='4096 204800 204800'", "receive_window"),
+    DELAYED("send buffer of 40K", "s", "net.ipv4.tcp_wmem='4096 40960 40960'", "send_buffer"),
+    DELAYED("send buffer of 150K", "s", "net.ipv4.tcp_wmem='4096 153600 153600'", "send_buffer"),
     STARVED("sender", "s", "1000", "sender_cpu"),
     STARVED("sender", "s", "1500", "sender_cpu"),
     STARVED("sender", "s", "2000", "sender_cpu"),
@@ -133,6 +147,12 @@ static const struct scene scenes[] = {
     HOGGED("sender", "s", "0", "9", "sender_cpu"),
     HOGGED("receiver", "r", "$last", "9", "receiver_cpu"),
     HOGGED("receiver", "r", "$last", "19", "receiver_cpu"),
+    {"link of 50mbit, receiver beside 9 hogs", "network",
+        "link tbf rate 50mbit burst 64k latency 50ms; hogs r $last 9", "clear_link; free_hogs",
+        "tcp\ntcp -P 2", false},
+    {"link of 50mbit, sender beside 9 hogs", "network",
+        "link tbf rate 50mbit burst 64k latency 50ms; hogs s 0 9", "clear_link; free_hogs",
+        "tcp\ntcp -P 2", false},
     {"a rate asked for", "bitrate", ":", ":",
         "tcp -b 5M\ntcp -b 50M\ntcp -b 500M\ntcp -b 50M -P 4\nudp -b 1M\nudp -b 50M\nudp -b 200M",
         false},

@@ -80,32 +80,12 @@ static void a_thread_that_has_ended_stays_absent(void **state)
     cpu_destroy(&cpu);
 }
 
-static void what_a_thread_used_that_is_over_counts_as_if_it_were_there(void **state)
-{
-    (void)state;
-    struct probe_report report;
-    probe_report_init(&report);
-    cpu_t *cpu = cpu_new();
-    int64_t begin = clock_mono_ns();
-    cpu_begin(cpu);
-    usleep(20000);
-    // Of all the time since the begin it ran a quarter and waited a half.
-    int64_t span = clock_mono_ns() - begin;
-    cpu_add(cpu, &(struct cpu_use){.ran_ns = span / 4, .waited_ns = span / 2, .core = -1});
-    cpu_end(cpu, &report.load);
-    assert_true(report.load.busiest_thread <= 0.25);
-    assert_true(fabs(report.load.run_queue_wait - 2 * report.load.busiest_thread) < 1e-6);
-    assert_true(report.load.cores >= report.load.busiest_thread);
-    cpu_destroy(&cpu);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_spinning_thread_fills_its_core_or_waits_for_it),
         cmocka_unit_test(a_sleeping_thread_costs_next_to_nothing),
         cmocka_unit_test(a_thread_that_has_ended_stays_absent),
-        cmocka_unit_test(what_a_thread_used_that_is_over_counts_as_if_it_were_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
