@@ -239,11 +239,25 @@ static bool found_core(const struct facts *facts, struct finding *finding)
     return tx && find(finding, "sender_cpu", "sender's %s", words_of(&facts->tx, words));
 }
 
+// An association has no busy times: only that its buffers were full, of neither host's doing, while
+// the path lost what it carried.
+static bool found_sctp_loss(const struct facts *facts, struct finding *finding)
+{
+    if (facts->blocked < NETWORK_SHARE || facts->retransmits == 0)
+        return false;
+    find(finding, "network", "loss: %llu retransmits, the send buffer full %.0f %% of the time",
+        (unsigned long long)facts->retransmits, 100 * facts->blocked);
+    finding->subtype = "loss";
+    return true;
+}
+
 // The subtype is what the path did to the flow; the first that can be shown.
 static bool found_network(const struct facts *facts, struct finding *finding)
 {
     double limited = 100 * facts->network;
-    if (!facts->tcp_shares || facts->network < NETWORK_SHARE)
+    if (!facts->tcp_shares)
+        return found_sctp_loss(facts, finding);
+    if (facts->network < NETWORK_SHARE)
         return false;
     if (facts->allowance > 0) {
         find(finding, "network", "the provider's allowance held back %llu packets, limited %.0f %%",

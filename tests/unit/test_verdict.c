@@ -7,7 +7,8 @@ struct example {
     enum test_kind kind;
     double goodput_bps, asked_bps, capped_bps;
     double busy, window, buffer; // shares; busy 0: unknown
-    double tx_thread, tx_core, tx_wait, rx_thread, rx_core, queue_high;
+    double tx_thread, tx_core, tx_wait, rx_thread, rx_core, rx_wait, queue_high;
+    double rtt_s, rtt_min_s; // 0: unknown
     uint64_t retransmits, softnet;
     double offered_bps;
     uint64_t sent, received, lost_receiver;
@@ -38,7 +39,7 @@ static Mp__Limiter *judge(const struct example *it)
     spec.bitrate_bps = (uint64_t)it->asked_bps;
     spec.bitrate_max = it->max;
     fill_load(&tx, it->tx_thread, it->tx_core, it->tx_wait);
-    fill_load(&rx, it->rx_thread, it->rx_core, 0);
+    fill_load(&rx, it->rx_thread, it->rx_core, it->rx_wait);
     tx.has_throttled = rx.has_throttled = rx.has_softnet_dropped = true;
     tx.throttled = it->tx_throttled;
     rx.throttled = it->rx_throttled;
@@ -68,6 +69,11 @@ static Mp__Limiter *judge(const struct example *it)
     send.capped_by = (char *)"guard: rate 50M";
     receive.has_bandwidth_bps = true;
     receive.bandwidth_bps = it->goodput_bps;
+    Mp__Distribution rtt = MP__DISTRIBUTION__INIT;
+    rtt.has_mean = send.has_min_rtt_s = it->rtt_s > 0;
+    rtt.mean = it->rtt_s;
+    send.min_rtt_s = it->rtt_min_s;
+    send.rtt_loaded = it->rtt_s > 0 ? &rtt : NULL;
     receive.has_receive_queue_high = true;
     receive.receive_queue_high = it->queue_high;
     receive.has_receive_buffer = true;
@@ -155,6 +161,72 @@ static void streams_are_judged_by_the_first_rule_that_matches(void **state)
             .words = "7 retransmits"},
         {.kind = TEST_TCP, .goodput_bps = 1e8, .busy = 0.95, .window = 0.18, .verdict = "unknown"},
         {.kind = TEST_TCP, .goodput_bps = 1e8, .verdict = "unknown"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void threads_that_come_late_are_told_from_threads_that_have_no_time(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        // It ran or waited all the time, and no queue stands on the path.
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .rx_thread = 0.1,
+            .rx_wait = 0.85,
+            .rtt_s = 40e-6,
+            .rtt_min_s = 10e-6,
+            .verdict = "receiver_cpu"},
+        // As late, but the path had a queue all the while.
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .rx_thread = 0.1,
+            .rx_wait = 0.85,
+            .rtt_s = 20e-3,
+            .rtt_min_s = 1e-3,
+            .verdict = "network",
+            .subtype = "queue"},
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .rx_thread = 0.95,
+            .rtt_s = 20e-3,
+            .rtt_min_s = 1e-3,
+            .verdict = "receiver_cpu"},
+        // The sender waits for a receiver that has no time.
+        {.kind = TEST_TCP,
+            .busy = 0.76,
+            .tx_wait = 0.21,
+            .rx_thread = 0.1,
+            .rx_wait = 0.85,
+            .verdict = "receiver_cpu"},
+        {.kind = TEST_TCP, .busy = 0.66, .tx_wait = 0.41, .verdict = "sender_cpu"},
+        // A small window makes its reader work.
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .window = 0.8,
+            .small_buffer = true,
+            .rx_thread = 0.9,
+            .rx_wait = 0.1,
+            .rx_core = 1,
+            .verdict = "receive_window"},
+        // Most was offered; what was lost weighs more.
+        {.kind = TEST_UDP,
+            .goodput_bps = 1e9,
+            .asked_bps = 2e9,
+            .offered_bps = 1.97e9,
+            .tx_thread = 0.9,
+            .tx_wait = 0.1,
+            .sent = 1000,
+            .received = 500,
+            .lost_receiver = 450,
+            .verdict = "receiver_cpu"},
+        // An association: no busy times.
+        {.kind = TEST_SCTP,
+            .blocked = 0.9,
+            .retransmits = 20,
+            .verdict = "network",
+            .subtype = "loss"},
+        {.kind = TEST_SCTP, .blocked = 0.9, .verdict = "unknown"},
     };
     check(examples, sizeof examples / sizeof *examples);
 }
@@ -301,6 +373,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_are_judged_by_the_first_rule_that_matches),
+        cmocka_unit_test(threads_that_come_late_are_told_from_threads_that_have_no_time),
         cmocka_unit_test(what_each_host_was_short_of_is_told_apart),
         cmocka_unit_test(the_network_s_limit_has_a_kind),
         cmocka_unit_test(datagrams_are_judged_by_where_they_went),
