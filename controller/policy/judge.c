@@ -14,12 +14,12 @@
 // Bits of what a row matches.
 #define IS(value) (1u << (value))
 #define ANY ~0u
-enum { BY_TARGET = 1, BY_AGENT = 2, BY_TCP = 4, BY_OTHERS = 8, BY_UNREACHABLE = 16, BY_CLEAR = 32 };
+enum { BY_TARGET = 1, BY_TCP = 2, BY_OTHERS = 4, BY_UNREACHABLE = 8 };
 
 struct row {
     enum policy_observed observed;
     unsigned arrived, listener;
-    unsigned circumstances; // all of a group (target or agent, ...) if none of it is named
+    unsigned circumstances; // all of these must be so
     enum policy_verdict allow, deny;
     const char *words;
 };
@@ -60,8 +60,8 @@ static const struct row rows[] = {
     {POLICY_FILTERED, IS(POLICY_ARRIVED_YES), ANY, 0, BROKEN, BROKEN,
         "packets get in, replies are lost: a one-way leak"},
     {POLICY_FILTERED, IS(POLICY_ARRIVED_NO), ANY, 0, BROKEN, HOLDS, "blocked, silently"},
-    {POLICY_FILTERED, ANY, IS(POLICY_LISTENER_AGENT) | IS(POLICY_LISTENER_SERVICE), BY_AGENT,
-        UNTOLD, UNTOLD, "silence, and the destination cannot say whether it arrived"},
+    {POLICY_FILTERED, ANY, IS(POLICY_LISTENER_AGENT), 0, UNTOLD, UNTOLD,
+        "silence, and the destination cannot say whether it arrived"},
     {POLICY_FILTERED, ANY, ANY, BY_TCP, UNTOLD, HOLDS, "silence; seen at the source only"},
     {POLICY_FILTERED, ANY, ANY, BY_OTHERS, UNTOLD, UNTOLD,
         "silence, and a silent service looks the same"},
@@ -76,9 +76,9 @@ static const struct row rows[] = {
 
 static bool row_matches(const struct row *row, const struct policy_sight *sight, bool target)
 {
-    unsigned here = (target ? BY_TARGET : BY_AGENT) |
+    unsigned here = (target ? BY_TARGET : 0u) |
                     (sight->cell.protocol == POLICY_TCP ? BY_TCP : BY_OTHERS) |
-                    (sight->unreachable ? BY_UNREACHABLE : BY_CLEAR);
+                    (sight->unreachable ? BY_UNREACHABLE : 0u);
     return row->observed == sight->observed && row->arrived & IS(sight->arrived) &&
            row->listener & IS(sight->listener) && (row->circumstances & here) == row->circumstances;
 }

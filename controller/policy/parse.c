@@ -189,6 +189,19 @@ static bool read_timeout(struct reader *reader, const struct node *node, void *t
         TESTSPEC_TIMEOUT_MAX_NS, &((policy_t *)target)->timeout_ns);
 }
 
+static bool read_rate(struct reader *reader, const struct node *node, void *target)
+{
+    uint64_t rate;
+    if (!need_text(reader, node, "a rate of probes"))
+        return false;
+    if (units_count(node->text, 1, (uint64_t)TESTSPEC_AGENT_RATE_MAX, &rate) != 0)
+        return fail(reader, node->place,
+            "'%.100s' is no rate of probes: expected a number a second, from 1 to %.0f", node->text,
+            (double)TESTSPEC_AGENT_RATE_MAX);
+    ((policy_t *)target)->rate = (double)rate;
+    return true;
+}
+
 static bool read_time(struct reader *reader, const struct node *node, void *target)
 {
     return read_duration(reader, node, "a measured time", TESTSPEC_DURATION_MIN_NS,
@@ -198,7 +211,8 @@ static bool read_time(struct reader *reader, const struct node *node, void *targ
 static bool read_defaults(struct reader *reader, const struct node *node, void *target)
 {
     static const struct key keys[] = {{"unlisted", read_unlisted}, {"ports", read_any_ports},
-        {"attempts", read_attempts}, {"timeout", read_timeout}, {"time", read_time}};
+        {"attempts", read_attempts}, {"timeout", read_timeout}, {"rate", read_rate},
+        {"time", read_time}};
     return read_map(reader, node, "defaults", keys, COUNT(keys), target);
 }
 

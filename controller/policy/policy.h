@@ -119,6 +119,7 @@ struct policy {
     size_t port_count;
     unsigned attempts;
     int64_t timeout_ns;
+    double rate; // probes a second of one agent; 0: the default
     int64_t time_ns; // measured time of the tests of `expect`; 0: each test's own
     struct policy_group *groups; // sorted by name
     size_t group_count;

@@ -168,6 +168,7 @@ static void request_add(
     if (kind == TEST_PORT) {
         spec->attempts = policy->attempts;
         spec->timeout_ns = policy->timeout_ns;
+        spec->agent_rate = policy->rate > 0 ? policy->rate : spec->agent_rate;
     } else if (policy->time_ns) {
         spec->duration_ns = policy->time_ns;
     }

@@ -298,7 +298,7 @@ static void a_destination_that_dies_after_arming_never_passes_a_denial(void **st
     write_policy(*state, "dies.yaml",
         HEAD "rules: [{name: r, from: office, to: db, deny: [tcp/2202, udp/2202]}]\n");
     free(mesh_exec(*state, "ctl",
-        "sed -i 's/attempts: 1, timeout: 500ms/attempts: 4, timeout: 2s/' $DIR/dies.yaml"));
+        "sed -i 's/attempts: 1, timeout: 500ms/attempts: 5, timeout: 3s/' $DIR/dies.yaml"));
     task_t *task = mesh_start(*state, "$LAB meshperf -o json check $DIR/dies.yaml");
     mesh_wait_until(*state, 30, "$LAB exec db-2 ss -Hltn | grep -q :2202");
     struct outcome killed =

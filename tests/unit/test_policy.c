@@ -47,6 +47,7 @@ static void a_whole_policy_is_understood(void **state)
         "  ports: [tcp/22, tcp/443, udp/53]\n"
         "  attempts: 2\n"
         "  timeout: 500 ms\n"
+        "  rate: 50\n"
         "rules:\n"
         "  - {name: web may reach db, from: web, to: db, allow: tcp/5432}\n"
         "  - {name: blocked means silent, from: office, to: db, deny: any, how: filtered}\n"
@@ -71,6 +72,7 @@ static void a_whole_policy_is_understood(void **state)
     assert_int_equal(policy->port_count, 3);
     assert_int_equal(policy->attempts, 2);
     assert_int_equal(policy->timeout_ns, 500000000);
+    assert_true(policy->rate == 50);
     assert_int_equal(policy->rule_count, 4);
     const struct policy_rule *rule = policy->rules;
     assert_int_equal(rule[0].expected, POLICY_ALLOW);
@@ -191,6 +193,8 @@ static void wrong_units_and_values_are_mistakes(void **state)
     refused("policy: x\ndefaults: {timeout: 2}\n", "2:21: '2' is no duration");
     refused("policy: x\ndefaults: {timeout: 2h}\n",
         "2:21: '2h' is out of range: expected a timeout from 50ms to 1m");
+    refused("policy: x\ndefaults: {rate: 0}\n",
+        "2:18: '0' is no rate of probes: expected a number a second");
     refused("policy: x\ndefaults: {attempts: 0}\n", "2:22: '0' is no number of attempts");
     refused("policy: x\ndefaults: {unlisted: denied}\n",
         "2:22: 'denied' is not what holds for the unlisted: expected ignore, allow or deny");

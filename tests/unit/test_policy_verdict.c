@@ -57,7 +57,9 @@ static const struct {
     {POLICY_FILTERED, YES, SERVICE, UDP, AT_AGENT, BROKEN, BROKEN, "one-way leak"},
     // An agent that should have seen it and cannot say is no proof of a block.
     {POLICY_FILTERED, UNKNOWN, AGENT, TCP, AT_AGENT, UNTOLD, UNTOLD, "cannot say"},
-    {POLICY_FILTERED, UNKNOWN, SERVICE, TCP, AT_AGENT, UNTOLD, UNTOLD, "cannot say"},
+    // To a service's port others connect too, so that its agent does not say no; it would say yes.
+    {POLICY_FILTERED, UNKNOWN, SERVICE, TCP, AT_AGENT, UNTOLD, HOLDS, "at the source only"},
+    {POLICY_FILTERED, UNKNOWN, SERVICE, UDP, AT_AGENT, UNTOLD, UNTOLD, "silent service"},
     {POLICY_FILTERED, UNKNOWN, NONE, TCP, AT_TARGET, UNTOLD, HOLDS, "at the source only"},
     {POLICY_FILTERED, UNKNOWN, NONE, TCP, AT_AGENT, UNTOLD, HOLDS, "at the source only"},
     {POLICY_FILTERED, UNKNOWN, NONE, UDP, AT_TARGET, UNTOLD, UNTOLD, "silent service"},
