@@ -22,15 +22,16 @@
 #define UDP_SEGMENT 103
 #endif
 
+#define PAGE 4096
 #define SEGMENTS_MAX 128 // of newer kernels; older ones refuse more than 64
 #define SEGMENTS_OLD 64
-#define RAMP_NS (100 * NS_PER_MS)
+#define RAMP_NS (50 * NS_PER_MS)
 #define OWED_NS (50 * NS_PER_MS) // after the window's end, for what was due before it
 #define FLOOD_START_BPS 200e6
 #define QUANTUM_NS (250 * NS_PER_US)
 #define SLEEP_GAP_NS (50 * NS_PER_US) // closer than this a thread cannot wake
 #define BEHIND_NS (20 * NS_PER_MS)    // a pace that is not kept
-#define BEHIND_LOOKS 2
+#define BEHIND_LOOKS 4
 #define ONE_BY_ONE_PPS 500e3 // more than a core sends as single packets
 #define FULL_LOOK_NS (50 * NS_PER_US)
 #define FULL_MAX_NS (50 * NS_PER_MS) // the word that there is room again may be lost
@@ -45,7 +46,7 @@ struct loop {
     int64_t blocked_ns, blocked_before_ns, looked_ns;
     uint64_t number, omitted, drops_seen;
     unsigned stream, behind, most; // most datagrams at a time
-    bool ramping, held;
+    bool ramping;
     uint8_t *bytes; // `most` datagrams, one after the other
 };
 
@@ -315,13 +316,12 @@ static void adapt_flood(struct loop *loop, int64_t now)
     loop->blocked_before_ns = loop->blocked_ns;
     // A sender that is behind its own pace cannot go faster either.
     bool behind = now - pacer_due(&loop->pacer) > loop->pacer.burst_ns / 2;
-    if (lossy || blocked || loop->held)
+    if (lossy || blocked)
         loop->ramping = false;
     if (lossy)
         loop->rate_bps *= 0.85;
     else if (!blocked && !behind)
         loop->rate_bps *= loop->ramping ? 2 : 1.03;
-    loop->held = false;
     if (sender->rate_bps && loop->rate_bps > (double)sender->rate_bps)
         loop->rate_bps = (double)sender->rate_bps;
     pacer_set_rate(&loop->pacer, now, sender->length, loop->rate_bps);
@@ -378,9 +378,12 @@ static void start_loop(struct loop *loop, struct udp_sender *sender)
     if (loop->most < 1)
         loop->most = 1;
     sender->segments = sender->fragmented || !can_segment(sender->fds[0]) ? 1 : loop->most;
-    loop->bytes = calloc(loop->most, sender->length);
+    // On a page's edge the kernel copies faster.
+    size_t size = ((size_t)loop->most * sender->length + PAGE - 1) / PAGE * PAGE;
+    loop->bytes = aligned_alloc(PAGE, size);
     if (!loop->bytes)
         abort();
+    memset(loop->bytes, 0, size);
     pacer_start(&loop->pacer, now, sender->length, loop->rate_bps);
 }
 
@@ -421,7 +424,6 @@ static int64_t rest(struct loop *loop, int64_t now)
         while (atomic_load(&sender->link.full) && clock_mono_ns() < until)
             sleep_until(clock_mono_ns() + FULL_LOOK_NS);
         atomic_store(&sender->link.full, false);
-        loop->held = true;
     }
     now = clock_mono_ns();
     pacer_start(&loop->pacer, now, sender->length, loop->rate_bps);
