@@ -53,6 +53,7 @@ struct udp_link {
     atomic_bool hold, stop;
     atomic_bool full;   // the receiving sockets hold much that is not read yet: a flood waits
     atomic_bool enough; // the result is known well enough: the window ends now
+    atomic_bool arrived; // something did, at the receiver
     atomic_uint_least64_t drops_receiver;
 };
 
@@ -88,6 +89,7 @@ bool udp_in_quanta(const struct testspec *spec);
 // udp_send.c: consent, final count, report. Of the test's thread.
 struct udp_test;
 void udp_sender_prepare(struct udp_sender *sender);
+void udp_set_fragments(int fd, bool allowed);
 void udp_sender_feedback(struct udp_test *test, const struct control *message, int64_t now);
 void udp_sender_tick(struct udp_test *test, int64_t now);
 void udp_sender_end(struct udp_test *test);

@@ -205,10 +205,13 @@ void udp_receiver_packet(struct udp_test *test, unsigned at, bool omit, uint32_t
 void udp_receiver_run(struct udp_test *test, const struct udp_run *run, int64_t now)
 {
     struct udp_receiver *self = test->receiver;
+    bool first = self->first_load_ns == 0;
     self->last_load_ns = now;
-    if (!self->first_load_ns)
-        self->first_load_ns = now;
     self->all_bytes += run->count * run->size;
+    if (first) {
+        self->first_load_ns = now;
+        say_feedback(test, now); // the sender waits to hear that its datagrams fit the path
+    }
     if (run->omit)
         return;
     if (!plausible(test, run)) {

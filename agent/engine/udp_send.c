@@ -22,6 +22,15 @@ static void set_int(int fd, int level, int option, int value)
     (void)setsockopt(fd, level, option, &value, sizeof value);
 }
 
+void udp_set_fragments(int fd, bool allowed)
+{
+    if (udp_is_six(fd))
+        set_int(
+            fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, allowed ? IPV6_PMTUDISC_DONT : IPV6_PMTUDISC_DO);
+    else
+        set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, allowed ? IP_PMTUDISC_DONT : IP_PMTUDISC_DO);
+}
+
 static void fit_length(struct udp_sender *sender)
 {
     bool six = udp_is_six(sender->fds[0]);
@@ -33,12 +42,7 @@ static void fit_length(struct udp_sender *sender)
         sender->length = room;
     sender->fragmented = asked && room && asked > room;
     for (unsigned i = 0; i < sender->streams; i++) {
-        if (six)
-            set_int(sender->fds[i], IPPROTO_IPV6, IPV6_MTU_DISCOVER,
-                sender->fragmented ? IPV6_PMTUDISC_DONT : IPV6_PMTUDISC_DO);
-        else
-            set_int(sender->fds[i], IPPROTO_IP, IP_MTU_DISCOVER,
-                sender->fragmented ? IP_PMTUDISC_DONT : IP_PMTUDISC_DO);
+        udp_set_fragments(sender->fds[i], sender->fragmented);
         // Without it the kernel reports local queue drops as success.
         set_int(
             sender->fds[i], six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_RECVERR : IP_RECVERR, 1);
@@ -75,6 +79,8 @@ void udp_sender_feedback(struct udp_test *test, const struct control *message, i
     sender->feedback_ns = now;
     atomic_store(&sender->link.drops_receiver, message->drops_receiver);
     atomic_store(&sender->link.full, message->full);
+    if (message->bytes > 0)
+        atomic_store(&sender->link.arrived, true);
     if (!sender->running && !sender->joined)
         start_thread(test);
     if (sender->hold_since_ns) {

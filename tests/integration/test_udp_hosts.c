@@ -38,8 +38,8 @@ static int take_down(void **state)
 // Restarts the agent of a host under another command.
 static void place(mesh_t *mesh, const char *host, const char *under)
 {
-    struct outcome placed = mesh_shell(mesh, 30,
-        "$LAB kill %s TERM && LAB_AGENT_UNDER=\"%s\" $LAB agent %s", host, under, host);
+    struct outcome placed = mesh_shell(
+        mesh, 30, "$LAB kill %s TERM && LAB_AGENT_UNDER=\"%s\" $LAB agent %s", host, under, host);
     if (placed.status != 0)
         fail_msg("agent %s under '%s': %s%s", host, under, placed.out, placed.err);
     outcome_release(&placed);
@@ -159,7 +159,8 @@ static void datagrams_are_as_long_as_the_mtu_allows(void **state)
     } cases[] = {{"small", "a", "-b 5M -t 300ms", 576 - 28, 28},
         {"small", "a", "-b max -t 300ms", 576 - 28, 28},
         {"six", "a", "-6 -b 5M -t 300ms", 1280 - 48, 48},
-        {"six", "a", "-6 -b max -t 300ms", 1280 - 48, 48}, {"jumbo", "b", "-b 5M -t 300ms", 1400, 48}};
+        {"six", "a", "-6 -b max -t 300ms", 1280 - 48, 48},
+        {"jumbo", "b", "-b 5M -t 300ms", 1400, 48}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *run, *cell = measure(*state, cases[i].flags, cases[i].from, cases[i].to, &run);
         assert_true(number_at(cell, "length") == cases[i].length);
@@ -196,12 +197,25 @@ static void what_a_smaller_mtu_swallows_in_silence_is_the_networks_loss(void **s
     json_decref(run);
 }
 
-// Here a router does tell: what leaves afterwards is shorter, or does not leave.
+// Here a router does tell, and before the load: nothing of the range is lost to it, and as many
+// bits leave as were asked for.
 static void a_router_with_a_smaller_mtu_makes_datagrams_shorter(void **state)
 {
     json_t *run, *cell = measure(*state, "-4 -b 5M -t 500ms", "a", "small", &run);
     assert_true(number_at(cell, "length") == 576 - 28);
-    assert_true(number_at(cell, "packets.received") > 0);
+    assert_true(number_at(cell, "path_mtu") == 576);
+    assert_true(number_at(cell, "packets.lost_network") == 0);
+    double sent_bits = 8 * (576 - 28) * number_at(cell, "packets.sent");
+    assert_close(sent_bits, 5e6 * 0.5, 0.01, "bits sent");
+    json_decref(run);
+}
+
+static void an_asked_length_above_a_routers_mtu_is_fragmented_on_the_way(void **state)
+{
+    json_t *run, *cell = measure(*state, "-4 -b 5M --length 1400 -t 300ms", "a", "small", &run);
+    assert_true(json_is_true(json_object_get(cell, "fragmented")));
+    assert_true(number_at(cell, "path_mtu") == 576);
+    assert_true(number_at(cell, "packets.lost_network") == 0);
     json_decref(run);
 }
 
@@ -305,6 +319,7 @@ int main(void)
         cmocka_unit_test(longer_datagrams_are_fragmented_and_that_is_said),
         cmocka_unit_test(what_a_smaller_mtu_swallows_in_silence_is_the_networks_loss),
         cmocka_unit_test(a_router_with_a_smaller_mtu_makes_datagrams_shorter),
+        cmocka_unit_test(an_asked_length_above_a_routers_mtu_is_fragmented_on_the_way),
         cmocka_unit_test(streams_that_share_a_test_are_not_reordered_by_being_read),
         cmocka_unit_test(more_than_the_own_link_takes_is_not_offered),
         cmocka_unit_test(more_than_a_link_on_the_way_takes_is_the_networks_loss),
