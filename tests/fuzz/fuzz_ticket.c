@@ -1,4 +1,5 @@
-// Messages of the data plane: the handshake's, control messages, light probes. The key is known, so
+// Messages of the data plane: the handshake's, control messages, light probes and
+// probes of ports and paths. The key is known, so
 // that inputs of the corpus carry right MACs; all others must be refused.
 
 #include <string.h>
@@ -6,6 +7,8 @@
 #include "control.h"
 #include "fuzz.h"
 #include "light.h"
+#include "path.h"
+#include "reach.h"
 #include "ticket.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -35,5 +38,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     at = light_peek(data, size);
     HOLDS(!at || (at >= data && at + TICKET_ID_SIZE <= data + size));
     HOLDS(light_answer(&keys, data, size, 1, true, &own, answer) <= size);
+    static const unsigned types[] = {REACH_ASK, REACH_REPLY, PATH_ASK_SHORT};
+    at = reach_peek(data, size);
+    HOLDS(!at || (at >= data && at + TICKET_ID_SIZE <= data + size));
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        uint8_t again[REACH_SIZE];
+        if (!reach_unpack(&keys, types[i], data, size, seen))
+            continue;
+        HOLDS(size == REACH_SIZE && at);
+        reach_pack(&keys, types[i], seen, again);
+        HOLDS(memcmp(again + REACH_AT_TYPE, data + REACH_AT_TYPE, 1) == 0);
+    }
     return 0;
 }

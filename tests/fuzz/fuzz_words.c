@@ -5,6 +5,7 @@
 
 #include "fuzz.h"
 #include "identity.h"
+#include "ports.h"
 #include "selector.h"
 #include "testspec.h"
 #include "units.h"
@@ -47,12 +48,27 @@ static void selectors(const char *word)
     (void)cidr_contains(&(struct cidr){.family = 4, .prefix = 8, .address = {10}}, word);
 }
 
+static void ports(const char *word)
+{
+    struct port_range range;
+    struct port port, again;
+    char error[256] = "", text[PORT_TEXT_SIZE];
+    if (port_range_parse(word, &range, error) == 0)
+        HOLDS(range.first >= 1 && range.first <= range.last);
+    else
+        HOLDS(*error);
+    if (port_parse(word, &port, error) == 0)
+        HOLDS(port_parse(port_format(&port, text), &again, error) == 0 &&
+              again.number == port.number && again.transport == port.transport);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     enum test_kind kind;
     char *word = strndup((const char *)data, size);
     quantities(word);
     selectors(word);
+    ports(word);
     (void)identity_name_valid(word);
     (void)identity_label_valid(word, word);
     (void)test_kind_parse(word, &kind);
