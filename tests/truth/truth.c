@@ -1,0 +1,375 @@
+// Injected truth against what meshperf reports, a row each: what was put into the link, what came
+// out of `meshperf run`, the error, the tolerance, and what another program saw on the same link
+// (iperf3; a passive sniffer at both hosts; ping). A row outside its tolerance fails the program.
+//
+//     truth [--short]
+//
+// Runs as it is on a machine with nftables (impairments by tests/testbed/impair), and in the guest
+// (tests/testbed/guest, by netem) where there is SCTP as well; it finds out by itself. --short: the
+// rows that every build can afford.
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mesh.h"
+#include "meshtest.h"
+
+#define LENGTH 1400   // payload of a datagram of load
+#define STILL_S 0.001 // what a delay may be off by, and 5 % of it
+#define NOTHING NAN   // nobody else measures it
+#define SAMPLES_MAX 20000
+
+static bool shorter, guest;
+static unsigned rows, failures;
+static mesh_t *mesh;
+
+static void row(const char *what, const char *unit, double injected, double reported,
+    double tolerance, const char *whose, double theirs)
+{
+    bool holds = fabs(reported - injected) <= tolerance;
+    char other[64] = "";
+    if (!isnan(theirs))
+        snprintf(other, sizeof other, "%s %.4g", whose, theirs);
+    printf("| %-44s | %9.4g | %9.4g | %+9.3g | %8.3g | %-6s | %-18s |%s\n", what, injected,
+        reported, reported - injected, tolerance, unit, other, holds ? "" : " OUTSIDE");
+    fflush(stdout);
+    rows++;
+    failures += !holds;
+}
+
+static void shell(const char *command)
+{
+    struct outcome done = mesh_shell(mesh, 30, "%s", command);
+    if (done.status != 0)
+        fail_msg("%s: %s", command, done.err);
+    outcome_release(&done);
+}
+
+static json_t *run(const char *test, const char *flags, const char *from, const char *to)
+{
+    int status;
+    json_t *document =
+        mesh_json(mesh, &status, 120, "-q run %s %s --from %s --to %s", test, flags, from, to);
+    assert_int_equal(status, 0);
+    json_t *cell = json_incref(cell_of(document, test, from, to));
+    json_decref(document);
+    return cell;
+}
+
+// ------------------------------------------------------------------ rates
+
+// The link towards a host, at the router's port.
+static void shape(unsigned port, const char *qdisc)
+{
+    char command[256];
+    snprintf(command, sizeof command, "$LAB exec router tc qdisc replace dev port%u root %s", port,
+        qdisc);
+    shell(command);
+}
+
+static void unshape(unsigned port)
+{
+    char command[128];
+    snprintf(command, sizeof command, "$LAB exec router tc qdisc del dev port%u root", port);
+    shell(command);
+}
+
+static double iperf3_bps(const char *to, const char *flags, bool udp)
+{
+    task_t *server = mesh_start(mesh, "$LAB exec b iperf3 -s -1 >/dev/null");
+    mesh_wait_until(mesh, 10, "$LAB exec b ss -Hltn | grep -q ':5201'");
+    struct outcome client = mesh_shell(
+        mesh, 60, "$LAB exec a iperf3 -J -c %s -t %d -O 1 %s", to, shorter ? 2 : 5, flags);
+    struct outcome served = task_wait(&server, 10);
+    json_t *document = json_loads(client.out, 0, NULL);
+    double bps = NAN;
+    if (client.status == 0 && document)
+        bps = number_at(
+            document, udp ? "end.sum.bits_per_second" : "end.sum_received.bits_per_second");
+    json_decref(document);
+    outcome_release(&client);
+    outcome_release(&served);
+    return bps;
+}
+
+// One shaped link: goodput against the payload's share of what the shaper lets through.
+static void rate(const char *test, const char *qdisc, double link_bps, bool six)
+{
+    char what[80], flags[80];
+    bool sctp = strcmp(test, "sctp") == 0, udp = strcmp(test, "udp") == 0;
+    double frame = 14 + (six ? 40 : 20), share;
+    if (udp)
+        share = LENGTH / (LENGTH + 8 + frame);
+    else if (sctp) // a message of 16384 bytes takes 12 packets
+        share = 16384 / (16384 + 12 * (28 + frame));
+    else
+        share = (1514 - frame - 32) / 1514;
+    shape(2, qdisc);
+    snprintf(flags, sizeof flags, "-%d -t %ds %s", six ? 6 : 4, shorter ? 2 : 5,
+        udp ? "-b 60M" : "-O 1s");
+    json_t *cell = run(test, flags, "a", "b");
+    snprintf(what, sizeof what, "%s goodput, %.40s, IPv%d", test, qdisc, six ? 6 : 4);
+    double theirs =
+        udp ? NAN : iperf3_bps(six ? "fd84:1::2" : "10.84.1.2", sctp ? "--sctp" : "", udp);
+    row(what, "Mbit/s", link_bps * share / 1e6, number_at(cell, "bandwidth_bps") / 1e6,
+        0.03 * link_bps / 1e6, "iperf3", theirs / 1e6);
+    unshape(2);
+    json_decref(cell);
+}
+
+static void asymmetric(void)
+{
+    shape(2, "tbf rate 30mbit burst 32k latency 50ms");
+    shape(1, "tbf rate 6mbit burst 32k latency 50ms");
+    json_t *there = run("tcp", "-4 -t 2s -O 1s", "a", "b"),
+           *back = run("tcp", "-4 -t 2s -O 1s", "b", "a");
+    row("tcp, 30 Mbit/s there", "Mbit/s", 30 * 1448. / 1514,
+        number_at(there, "bandwidth_bps") / 1e6, 0.9, "", NOTHING);
+    row("tcp, 6 Mbit/s back", "Mbit/s", 6 * 1448. / 1514, number_at(back, "bandwidth_bps") / 1e6,
+        0.18, "", NOTHING);
+    unshape(2);
+    unshape(1);
+    json_decref(there);
+    json_decref(back);
+}
+
+// ------------------------------------------------------------------ impairments
+
+// What leaves for b is impaired on its way, where neither host sees it.
+static task_t *impaired(const char *emulated, const char *netem)
+{
+    if (guest) {
+        shape(2, netem);
+        return NULL;
+    }
+    shell("$LAB exec router sh -c 'ip link add mid0 type veth peer name mid1; ip link set port2 "
+          "nomaster;"
+          " ip link set mid1 master br1; ip link set mid0 up; ip link set mid1 up'");
+    task_t *task = mesh_start(mesh,
+        "exec $LAB exec router sh -c 'echo $$ >$DIR/impair.pid; exec " TOOLS
+        "/impair mid0 port2 %s'",
+        emulated);
+    mesh_wait_until(mesh, 10, "$LAB exec a ping -c1 -W1 10.84.1.2 >/dev/null");
+    return task;
+}
+
+static double repaired(task_t *task, const char *word)
+{
+    if (guest) {
+        unshape(2);
+        return NAN;
+    }
+    shell("$LAB exec router sh -c 'kill $(cat $DIR/impair.pid)'");
+    struct outcome ended = task_wait(&task, 10);
+    const char *at = strstr(ended.out, word);
+    double count = at ? atof(at + strlen(word)) : NAN;
+    outcome_release(&ended);
+    shell("$LAB exec router sh -c 'ip link del mid0; ip link set port2 master br1'");
+    return count;
+}
+
+struct sighting {
+    int64_t at_ns;
+    uint64_t which;
+};
+
+static size_t read_sightings(const char *name, struct sighting *list)
+{
+    char path[128];
+    size_t count = 0;
+    snprintf(path, sizeof path, "%s/%s", mesh_dir(mesh), name);
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    while (count < SAMPLES_MAX &&
+           fscanf(file, "%" SCNd64 " %" SCNx64, &list[count].at_ns, &list[count].which) == 2)
+        count++;
+    fclose(file);
+    return count;
+}
+
+struct seen {
+    double sent, lost, duplicate, reordered, jitter_s;
+};
+
+// What two sniffers saw: computed from their files, by definition and independent of meshperf.
+static struct seen compare(void)
+{
+    static struct sighting out[SAMPLES_MAX], in[SAMPLES_MAX];
+    static bool came[SAMPLES_MAX];
+    size_t sent = read_sightings("a.seen", out), arrived = read_sightings("b.seen", in);
+    struct seen seen = {.sent = (double)sent};
+    int64_t before_in = 0, before_out = 0;
+    size_t next = 0, pairs = 0, distinct = 0;
+    memset(came, 0, sizeof came);
+    for (size_t i = 0; i < arrived; i++) {
+        size_t k = 0;
+        while (k < sent && out[k].which != in[i].which)
+            k++;
+        if (k == sent || came[k]) {
+            seen.duplicate += k < sent;
+            continue;
+        }
+        came[k] = true;
+        seen.reordered += k < next;
+        next = k >= next ? k + 1 : next;
+        if (distinct++ > 0 && ++pairs)
+            seen.jitter_s +=
+                fabs((double)((in[i].at_ns - before_in) - (out[k].at_ns - before_out))) * 1e-9;
+        before_in = in[i].at_ns;
+        before_out = out[k].at_ns;
+    }
+    seen.lost = seen.sent - (double)distinct;
+    seen.jitter_s /= pairs ? (double)pairs : 1;
+    return seen;
+}
+
+// 100 datagrams a second, so that they are further apart than six deviations.
+static json_t *sniffed_udp(const char *flags, struct seen *seen)
+{
+    task_t *sniffers[2] = {mesh_start(mesh,
+                               "$LAB exec a sh -c 'echo $$ >$DIR/sniff-a; exec " TOOLS
+                               "/sniff eth0 %d out $DIR/a.seen'",
+                               LENGTH),
+        mesh_start(mesh,
+            "$LAB exec b sh -c 'echo $$ >$DIR/sniff-b; exec " TOOLS
+            "/sniff eth0 %d in $DIR/b.seen'",
+            LENGTH)};
+    mesh_wait_until(
+        mesh, 10, "test -s $DIR/sniff-a -a -s $DIR/sniff-b -a -e $DIR/a.seen -a -e $DIR/b.seen");
+    json_t *cell = run("udp", flags, "a", "b");
+    shell("for i in a b; do $LAB exec $i sh -c \"kill $(cat $DIR/sniff-$i)\"; done");
+    for (int i = 0; i < 2; i++) {
+        struct outcome ended = task_wait(&sniffers[i], 10);
+        outcome_release(&ended);
+    }
+    *seen = compare();
+    shell("rm -f $DIR/sniff-? $DIR/?.seen");
+    return cell;
+}
+
+// The deviation is known, and so is what |D| is on average.
+static void jitter(const char *shape_name, double expected_ms)
+{
+    char emulated[96], what[64], flags[64];
+    struct seen seen;
+    snprintf(
+        emulated, sizeof emulated, "delay=8 jitter=1 shape=%s only=%d seed=7", shape_name, LENGTH);
+    task_t *link = impaired(emulated, "netem delay 8ms 1ms");
+    snprintf(flags, sizeof flags, "-4 -b 1120k --length %d -t %ds", LENGTH, shorter ? 4 : 12);
+    json_t *cell = sniffed_udp(flags, &seen);
+    repaired(link, "seen");
+    double ours = number_at(cell, "jitter_s") * 1e3, count = number_at(cell, "packets.received");
+    snprintf(what, sizeof what, "udp jitter, %s of 1 ms, by the law", shape_name);
+    // 4 sigma of the mean of count values, and the machine's own: not for a build on a busy one.
+    if (!guest && !shorter)
+        row(what, "ms", expected_ms, ours, 4 * 1.1 / sqrt(count) + 0.1, "sniffer",
+            seen.jitter_s * 1e3);
+    snprintf(what, sizeof what, "udp jitter, %s of 1 ms, by the sniffer", shape_name);
+    row(what, "ms", seen.jitter_s * 1e3, ours, 0.05 * seen.jitter_s * 1e3 + 0.05, "law",
+        expected_ms);
+    json_decref(cell);
+}
+
+static void loss_duplicates_order(const char *family)
+{
+    char emulated[128], what[80], flags[64];
+    struct seen seen;
+    snprintf(
+        emulated, sizeof emulated, "delay=12 loss=3 duplicate=2 reorder=2 only=%d seed=5", LENGTH);
+    task_t *link = impaired(emulated, "netem delay 12ms loss 3% duplicate 2% reorder 2%");
+    snprintf(
+        flags, sizeof flags, "%s -b 2240k --length %d -t %ds", family, LENGTH, shorter ? 4 : 12);
+    json_t *cell = sniffed_udp(flags, &seen);
+    double lost = repaired(link, "lost");
+    snprintf(what, sizeof what, "udp lost, 3 %% injected, %s", family);
+    row(what, "count", guest ? seen.lost : lost, number_at(cell, "packets.lost_network"), 0,
+        "sniffer", seen.lost);
+    snprintf(what, sizeof what, "udp duplicates, 2 %% injected, %s", family);
+    row(what, "count", seen.duplicate, number_at(cell, "packets.duplicate"), 0, "sniffer",
+        seen.duplicate);
+    snprintf(what, sizeof what, "udp reordered, 2 %% ahead, %s", family);
+    row(what, "count", seen.reordered, number_at(cell, "packets.reordered"), 0, "sniffer",
+        seen.reordered);
+    json_decref(cell);
+}
+
+static void delay(double ms, const char *family)
+{
+    char emulated[64], netem[64], what[64], flags[64];
+    snprintf(emulated, sizeof emulated, "delay=%g", ms);
+    snprintf(netem, sizeof netem, "netem delay %gms", ms);
+    json_t *bare = run("latency", "-t 1s", "a", "b");
+    double base_s = number_at(bare, "rtt_s.p50");
+    task_t *link = impaired(emulated, netem);
+    snprintf(flags, sizeof flags, "%s -t %ds", family, shorter ? 1 : 3);
+    json_t *cell = run("latency", flags, "a", "b");
+    char *ping = mesh_exec(mesh, "a", "ping -q -c 10 -i 0.2 %s",
+        strcmp(family, "-6") == 0 ? "fd84:1::2" : "10.84.1.2");
+    const char *at = strstr(ping, "mdev = ");
+    double least, mean = NAN;
+    if (at)
+        (void)sscanf(at, "mdev = %lf/%lf/", &least, &mean);
+    repaired(link, "seen");
+    snprintf(what, sizeof what, "latency RTT p50, %g ms one way, %s", ms, family);
+    row(what, "ms", ms + base_s * 1e3, number_at(cell, "rtt_s.p50") * 1e3,
+        STILL_S * 1e3 * (guest ? 4 : 1) + 0.05 * ms, "ping", mean);
+    free(ping);
+    json_decref(bare);
+    json_decref(cell);
+}
+
+// ------------------------------------------------------------------ all of them
+
+static void all_rows(void **state)
+{
+    (void)state;
+    mesh = mesh_up("subnet one 10.84.1.0/24 fd84:1::/64\nhost a one\nhost b one\n", "");
+    // Single packets, not super-packets, so that each meets its own fate.
+    shell("for i in a b; do $LAB exec $i ip link set eth0 gso_max_segs 1; done");
+    struct outcome netem = mesh_shell(mesh, 10,
+        "$LAB exec router tc qdisc add dev port2 root netem && $LAB exec router tc qdisc del dev "
+        "port2 root");
+    guest = netem.status == 0;
+    outcome_release(&netem);
+    printf("| %-44s | %9s | %9s | %9s | %8s | %-6s | %-18s |\n|---|---|---|---|---|---|---|\n",
+        guest ? "in the guest, netem" : "on this machine, impair", "injected", "reported", "error",
+        "tolerance", "unit", "another saw");
+    rate("tcp", "tbf rate 20mbit burst 32k latency 50ms", 20e6, false);
+    rate("udp", "tbf rate 11mbit burst 16k latency 50ms", 11e6, true);
+    if (guest)
+        rate("sctp", "tbf rate 23mbit burst 32k latency 60ms", 23e6, false);
+    jitter("uniform", 2. / 3);
+    loss_duplicates_order("-4");
+    delay(13, "-4");
+    if (!shorter) {
+        rate("tcp", "tbf rate 5mbit burst 16k latency 50ms", 5e6, true);
+        rate("udp", "tbf rate 5mbit burst 16k latency 50ms", 5e6, false);
+        if (guest)
+            rate("sctp", "tbf rate 31mbit burst 32k latency 60ms", 31e6, true);
+        else
+            rate("tcp", "tbf rate 150mbit burst 64k latency 20ms", 150e6, false);
+        asymmetric();
+        if (!guest)
+            jitter("normal", 1.128);
+        loss_duplicates_order("-6");
+        delay(3, "-6");
+        delay(80, "-4");
+    }
+    mesh_down(&mesh);
+    printf("%u rows, %u outside their tolerance\n", rows, failures);
+    assert_int_equal(failures, 0);
+}
+
+int main(int argc, char **argv)
+{
+    shorter = argc == 2 && strcmp(argv[1], "--short") == 0;
+    if (argc > 1 && !shorter) {
+        fprintf(stderr, "usage: truth [--short]\n");
+        return 2;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(all_rows)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
