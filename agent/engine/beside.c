@@ -14,7 +14,7 @@
 
 #define IDLE_SPACING_NS (5 * NS_PER_MS)
 #define LOADED_SPACING_NS (10 * NS_PER_MS)
-#define SHARE_OF_GOODPUT 0.005
+#define SHARE_OF_GOODPUT 0.002
 #define PENDING 512 // questions that may be on their way; a power of two
 #define LINK_HEADERS 14
 #define STRAGGLERS_NS (10 * NS_PER_MS)

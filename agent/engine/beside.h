@@ -8,7 +8,7 @@
 // smoothed RTT).
 //
 // Under load the flow asks 100 times a second at most, at random times, and its bytes never exceed
-// 0.5 % of the goodput. A thread of its own does it, because the test's threads are busy; the other
+// 0.2 % of the goodput. A thread of its own does it, because the test's threads are busy; the other
 // end's data port answers. Where UDP does not pass there are no answers, and nothing else changes.
 
 #include <stdint.h>

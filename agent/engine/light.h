@@ -54,9 +54,10 @@ struct light_summary {
 
 // The wall clock as this host sees it now.
 struct light_clock {
-    int64_t offset_ns;     // wall less monotonic
-    int64_t error_ns;      // largest error that the kernel claims; -1: not synchronised
-    int64_t error_mono_ns; // when that was asked; once a second is enough
+    int64_t offset_ns;      // wall less monotonic
+    int64_t offset_mono_ns; // when that was read with care
+    int64_t error_ns;       // largest error that the kernel claims; -1: not synchronised
+    int64_t error_mono_ns;  // when that was asked; once a second is enough
 };
 void light_clock_read(struct light_clock *self);
 

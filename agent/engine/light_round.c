@@ -7,6 +7,8 @@
 #define READINGS 3
 #define GOOD_READING_NS 500
 #define ERROR_AGE_NS NS_PER_S
+#define OFFSET_AGE_NS (NS_PER_S / 2)
+#define CHANGE_NS (20 * NS_PER_US)
 // Two clocks cannot be read at the same instant.
 #define SLACK_NS (50 * NS_PER_US)
 
@@ -27,8 +29,13 @@ static int64_t offset_now(void)
 
 void light_clock_read(struct light_clock *self)
 {
+    // Most often nothing has changed, and on some machines reading a clock is dear.
     int64_t now = clock_mono_ns();
-    self->offset_ns = offset_now();
+    int64_t moved = clock_wall_ns() - now - self->offset_ns;
+    if (moved < -CHANGE_NS || moved > CHANGE_NS || now - self->offset_mono_ns > OFFSET_AGE_NS) {
+        self->offset_ns = offset_now();
+        self->offset_mono_ns = now;
+    }
     if (self->error_mono_ns && now - self->error_mono_ns < ERROR_AGE_NS)
         return;
     struct timex kernel = {.modes = 0};

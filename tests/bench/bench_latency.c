@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -145,47 +146,71 @@ static void beside_others(json_t *report)
 
 // ------------------------------------------------------------------------------ cost of the probes
 
-static double load_bps(const struct probe_kind *kind, bool alone)
+struct cost {
+    double bps, cpu_s_a_byte; // of the whole process: both ends, the probes and their answers
+};
+
+static double cpu_s(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+}
+
+static struct cost load(const struct probe_kind *kind, bool alone)
 {
     struct engine_bench bench;
     engine_bench_begin(&bench, kind, "127.0.0.1", true);
     struct probe_order *orders[] = {&bench.connecting, &bench.listening};
     for (int i = 0; i < 2; i++) {
         orders[i]->alone = alone;
-        orders[i]->spec.duration_ns = 1000000000;
-        orders[i]->spec.omit_ns = 200000000;
+        orders[i]->spec.omit_ns = 400000000; // the ways of moving load are tried in it
         orders[i]->spec.bitrate_max = kind->kind == TEST_UDP;
         if (kind->kind == TEST_UDP)
             orders[i]->spec.bitrate_bps = 0;
     }
+    double before_s = cpu_s();
     engine_bench_run(&bench);
+    double spent_s = cpu_s() - before_s;
     assert_int_equal(bench.connected.outcome, PROBE_OK);
     assert_int_equal(bench.listened.outcome, PROBE_OK);
     assert_true(alone == (bench.connected.rtt_foreign.count == 0));
-    double bps = bench.listened.receive.bandwidth_bps;
+    const struct probe_receive *receive = &bench.listened.receive;
+    struct cost cost = {receive->bandwidth_bps, spent_s / (double)receive->whole_bytes};
     engine_bench_end(&bench);
-    return bps;
+    return cost;
 }
 
-// Pairs, each in turn with and without, the order alternating; the ratio's median and the 95 %
-// interval of its mean.
-static void cost(const struct probe_kind *kind, json_t *report)
+static void tell_ratio(const char *kind, const char *what, double *ratios, json_t *report)
 {
-    double ratios[PAIRS_MAX], sum = 0, squares = 0;
+    double n = options.pairs, sum = 0, squares = 0;
     for (unsigned i = 0; i < options.pairs; i++) {
-        double first = load_bps(kind, i % 2), second = load_bps(kind, !(i % 2));
-        ratios[i] = i % 2 ? second / first : first / second; // with over without
         sum += ratios[i];
         squares += ratios[i] * ratios[i];
     }
-    double n = options.pairs, mean = sum / n,
-           half = 1.96 * sqrt(fmax(squares / n - mean * mean, 0) / (n - 1)),
+    double mean = sum / n, half = 1.96 * sqrt(fmax(squares / n - mean * mean, 0) / (n - 1)),
            middle = median(ratios, options.pairs);
-    printf("%s load with probes over without: median %.4f, mean %.4f +- %.4f (%u pairs)\n",
-        kind->name, middle, mean, half, options.pairs);
+    printf("%s %s with probes over without: median %.4f, mean %.4f +- %.4f (%u pairs)\n", kind,
+        what, middle, mean, half, options.pairs);
     fflush(stdout);
-    json_array_append_new(report, json_pack("{s:s, s:f, s:f, s:f}", "case", kind->name, "median",
-                                      middle, "mean", mean, "half_width", half));
+    json_array_append_new(report, json_pack("{s:s, s:s, s:f, s:f, s:f}", "case", kind, "ratio of",
+                                      what, "median", middle, "mean", mean, "half_width", half));
+}
+
+// Pairs, each in turn with and without, the order alternating.
+static void cost(const struct probe_kind *kind, json_t *report)
+{
+    double rates[PAIRS_MAX], efforts[PAIRS_MAX];
+    for (unsigned i = 0; i < options.pairs; i++) {
+        struct cost costs[2]; // with, without
+        costs[i % 2] = load(kind, i % 2);
+        costs[!(i % 2)] = load(kind, !(i % 2));
+        rates[i] = costs[0].bps / costs[1].bps;
+        efforts[i] = costs[0].cpu_s_a_byte / costs[1].cpu_s_a_byte;
+    }
+    tell_ratio(kind->name, "load", rates, report);
+    tell_ratio(kind->name, "CPU time a byte", efforts, report);
 }
 
 static void latency(void **state)
