@@ -186,6 +186,18 @@ static void both_directions_run_at_once(void **state)
     expect_exact(&bench->listened, &bench->connected);
 }
 
+static void two_floods_meet_without_a_miscount(void **state)
+{
+    struct engine_bench *bench = *state;
+    engine_bench_begin(bench, &probe_udp, "127.0.0.1", true);
+    bench->connecting.receives = bench->listening.sends = true;
+    bench->connecting.spec.bitrate_max = bench->listening.spec.bitrate_max = true;
+    bench->connecting.spec.parallel = bench->listening.spec.parallel = 2;
+    engine_bench_run(bench);
+    expect_exact(&bench->connected, &bench->listened);
+    expect_exact(&bench->listened, &bench->connected);
+}
+
 static void a_stopped_sender_stops_the_receiver(void **state)
 {
     struct engine_bench *bench = *state;
@@ -228,6 +240,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             a_load_as_long_as_a_control_message_is_no_control_message, begin, end),
         cmocka_unit_test_setup_teardown(both_directions_run_at_once, begin, end),
+        cmocka_unit_test_setup_teardown(two_floods_meet_without_a_miscount, begin, end),
         cmocka_unit_test_setup_teardown(a_stopped_sender_stops_the_receiver, begin, end),
         cmocka_unit_test_setup_teardown(a_sender_over_the_tickets_rate_is_cut_off, begin, end),
     };
