@@ -19,7 +19,7 @@
 #define LINK_HEADERS 14
 #define STRAGGLERS_NS (10 * NS_PER_MS)
 #define STRAGGLERS_MOST_NS (300 * NS_PER_MS)
-#define STACK_BYTES (128 * 1024)
+#define STACK_BYTES (512 * 1024) // what is thread-local anywhere in the program is in it too
 
 enum phase { PHASE_IDLE, PHASE_WAIT, PHASE_LOADED, PHASE_OVER, PHASE_END };
 
