@@ -121,7 +121,7 @@ static void ask_link(struct probe_record *record)
 static bool ethtool(int fd, const char *interface, void *command)
 {
     struct ifreq request = {0};
-    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", interface);
+    snprintf(request.ifr_name, sizeof request.ifr_name, "%.*s", IFNAMSIZ - 1, interface);
     request.ifr_data = command;
     return ioctl(fd, SIOCETHTOOL, &request) == 0;
 }
