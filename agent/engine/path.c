@@ -406,7 +406,7 @@ static void on_reply(struct walk *walk, const uint8_t *bytes, size_t size, int64
 
 static void on_datagrams(struct path *self, struct walk *walk, int64_t now)
 {
-    static _Thread_local uint8_t bytes[65536];
+    uint8_t bytes[65536]; // of a thread with a large stack
     struct socket_error error;
     // Messages are taken one by one, each for the probe that waits.
     while (error_next(walk->watch.fd, &error))

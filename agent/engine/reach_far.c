@@ -158,7 +158,7 @@ static struct entry *recognise(struct reach *self, const struct listener *listen
 // A question may be longer than its head: then so is the answer, if that is wished, with DF.
 static void on_datagrams(struct reach *self, struct listener *listener)
 {
-    static _Thread_local uint8_t bytes[65536];
+    uint8_t bytes[65536];
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
         uint8_t head[REACH_SIZE];
         struct sockaddr_storage peer;
