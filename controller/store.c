@@ -1,7 +1,9 @@
 #include "store.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +43,11 @@ void store_send(store_t *self, struct job *job)
 
 static bool open_sockets(store_t *self)
 {
+    // Not of the object's address: an earlier one's endpoint may outlive it for a moment.
+    uint64_t unique;
     char endpoint[64];
-    snprintf(endpoint, sizeof endpoint, "inproc://store-%p", (void *)self);
+    randombytes_buf(&unique, sizeof unique);
+    snprintf(endpoint, sizeof endpoint, "inproc://store-%016" PRIx64, unique);
     self->front = zsock_new(ZMQ_PAIR);
     self->back = zsock_new(ZMQ_PAIR);
     if (!self->front || !self->back)
