@@ -128,12 +128,23 @@ static void look_at_associations(struct sender *self)
             sctp_shares_add(&self->shares, &standing);
 }
 
+// What the receiver has acknowledged in the window; of associations, what they took in.
+static uint64_t window_bytes(const struct sender *self)
+{
+    uint64_t acked = 0;
+    if (self->flow->sctp)
+        return atomic_load(&self->crew.bytes) - self->begin_bytes;
+    for (unsigned i = 0; i < self->flow->streams; i++)
+        acked += self->now_counters[i].bytes_acked - self->begin[i].bytes_acked;
+    return acked;
+}
+
 static void tick(struct sender *self)
 {
     struct probe_send *send = &self->report->send;
     read_counters(self, self->now_counters);
     if (self->window)
-        beside_goodput(self->flow->beside, atomic_load(&self->crew.bytes) - self->begin_bytes);
+        beside_goodput(self->flow->beside, window_bytes(self));
     look_at_associations(self);
     for (unsigned i = 0; self->window && i < self->flow->streams; i++) {
         const struct tcp_counters *one = &self->now_counters[i];

@@ -77,7 +77,9 @@ static void load_on_a_shaped_link_shows_its_queue(void **state)
     double idle = number_at(cell, "rtt_s.count"), loaded = number_at(cell, "rtt_loaded_s.count");
     assert_true(idle >= 5 && loaded > 0);
     assert_true(idle + loaded <= asked);
-    assert_true((asked - idle) * PROBE_BYTES <= 0.002 * number_at(cell, "bytes"));
+    assert_true(loaded * PROBE_BYTES <= 0.002 * number_at(cell, "bytes"));
+    // Also of those that were lost or came too late; some idle ones may be among them.
+    assert_true((asked - idle) * PROBE_BYTES <= 0.003 * number_at(cell, "bytes"));
     json_decref(run);
 }
 
