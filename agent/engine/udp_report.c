@@ -21,8 +21,9 @@ static double span_s(const struct udp_receiver *self)
 // A range that ended before its time has fewer slices; what left a moment late is the last one's.
 static void end_slices(struct udp_receiver *self)
 {
-    size_t count = (size_t)((self->final.window_ns + self->interval_ns - 1) / self->interval_ns);
-    if (self->final.window_ns <= 0 || count >= self->slice_count)
+    int64_t window_ns = self->final.window_ns, interval_ns = self->interval_ns; // as the peer says
+    size_t count = window_ns <= 0 ? 0 : (size_t)((window_ns - 1) / interval_ns + 1);
+    if (count == 0 || count >= self->slice_count)
         return;
     struct udp_slice *last = &self->slices[count - 1];
     for (size_t i = count; i < self->slice_count; i++) {
