@@ -93,6 +93,8 @@ int cli_refused(struct cli *cli, const Mp__Refused *refused)
 
 static int unreachable(struct cli *cli, int error)
 {
+    if (error == MESH_E_STOPPED)
+        return EXIT_CANCELLED;
     if (error == MESH_E_REFUSED)
         return no_answer(cli, EXIT_CONTROLLER,
             "the controller at %s does not accept this operator's key", cli->endpoint);
@@ -118,7 +120,7 @@ Mp__Envelope *cli_ask(
     if (!cli->client && (*status = cli_connect(cli)) != 0)
         return NULL;
     Mp__Envelope *answer =
-        client_ask(cli->client, question, cli->flags.connect_timeout_ns, NULL, &error);
+        client_ask(cli->client, question, cli->flags.connect_timeout_ns, cli->interrupted, &error);
     if (!answer) {
         *status = unreachable(cli, error);
         return NULL;

@@ -90,10 +90,10 @@ struct cli {
     char command_line[4096]; // as typed, for the run's record
     client_t *client;        // connected lazily by cli_ask
     char endpoint[256];
-    const volatile bool *interrupted; // by a signal; NULL: signals end the program
-    char refusal[1024];  // why the last question got no answer, as it was said
-    bool quiet_refusals; // keep that, do not say it
-    bool nothing;        // the last refusal: there is no pair to measure
+    const volatile bool *interrupted; // by Ctrl-C (interrupt.h); NULL: it is not asked
+    char refusal[1024];               // why the last question got no answer, as it was said
+    bool quiet_refusals;              // keep that, do not say it
+    bool nothing;                     // the last refusal: there is no pair to measure
 };
 
 // Bits of option_spec.scope: which commands know an option. Test options are the command `run`'s.
@@ -133,7 +133,7 @@ Mp__Envelope *cli_ask(
     struct cli *cli, Mp__Envelope *question, Mp__Envelope__BodyCase expected, int *status);
 // The same without a word and with its own patience; *error as client_ask's.
 Mp__Envelope *cli_try(struct cli *cli, Mp__Envelope *question, int64_t timeout_ns, int *error);
-int cli_connect(struct cli *cli);            // 0 or an exit status, said
+int cli_connect(struct cli *cli);                             // 0 or an exit status, said
 int cli_refused(struct cli *cli, const Mp__Refused *refused); // says it; the exit status
 bool cli_color(const struct cli *cli, FILE *stream);
 unsigned cli_width(FILE *stream);
@@ -166,7 +166,8 @@ int run_fetch(struct cli *cli, const char *run, struct run_pages *pages);
 void run_release(struct run_pages *pages);
 int run_print(struct cli *cli, struct run_pages *pages, const char *format, FILE *stream);
 int run_write_reports(struct cli *cli, struct run_pages *pages);
-// A file is written beside its place and renamed by report_close, unless `status` says that it failed.
+// A file is written beside its place and renamed by report_close, unless `status` says that it
+// failed.
 int report_open(const char *path, char temporary[4096], FILE **stream);
 int report_close(const char *path, const char *temporary, FILE *stream, int status);
 // cmd_run.c: KIND=FILE words; junit only where it is possible

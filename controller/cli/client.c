@@ -69,7 +69,7 @@ Mp__Envelope *client_ask(client_t *self, Mp__Envelope *question, int64_t timeout
     question->has_request = true;
     question->request = ++self->requests;
     while (clock_mono_ns() < deadline) {
-        if (interrupted && *interrupted) {
+        if (interrupted && *interrupted && !(sent && mutates)) {
             *error = MESH_E_STOPPED;
             return NULL;
         }

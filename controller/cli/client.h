@@ -19,8 +19,8 @@ void client_destroy(client_t **self_p);
 // Asks and waits; asks again after a lost connection unless the question changes something (a start
 // whose answer was lost must not start twice). Fills in version and request number. NULL with
 // *error: MESH_E_TIMEOUT (nobody answers), MESH_E_REFUSED (this key is not known there),
-// MESH_E_STOPPED (a signal came and `interruptible`), MESH_E_TOO_LARGE, or what the border said of
-// the answer. Free with wire_free.
+// MESH_E_STOPPED (*interrupted was set, and nothing was asked that changes something),
+// MESH_E_TOO_LARGE, or what the border said of the answer. Free with wire_free.
 Mp__Envelope *client_ask(client_t *self, Mp__Envelope *question, int64_t timeout_ns,
     const volatile bool *interrupted, int *error);
 

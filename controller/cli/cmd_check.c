@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "cli.h"
+#include "interrupt.h"
 #include "verdicts.h"
 #include "wire.h"
 
@@ -123,7 +124,8 @@ static int check_start(struct cli *cli, struct policy_file *file)
     if (status && cli->nothing)
         return check_nothing(cli, file);
     if (status) {
-        fprintf(stderr, "meshperf: %s\n", cli->refusal);
+        if (status != EXIT_CANCELLED)
+            fprintf(stderr, "meshperf: %s\n", cli->refusal);
         return status;
     }
     if (!cli->flags.detach)
@@ -143,7 +145,9 @@ int cmd_check(struct cli *cli)
     if (status)
         return not_made(cli, cli->words[0], why, status);
     snprintf(name, sizeof name, "%s", file.policy->name);
+    interrupt_catch(cli);
     status = cli->flags.run ? check_earlier(cli, &file) : check_start(cli, &file);
+    interrupt_release(cli);
     policy_file_release(&file);
     return not_made(cli, name, cli->refusal, status);
 }

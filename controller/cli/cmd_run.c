@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "interrupt.h"
 #include "ports.h"
 #include "report.h"
 #include "selector.h"
@@ -157,6 +158,21 @@ static int print_plan(struct cli *cli, Mp__Envelope *question)
     return EXIT_FINE;
 }
 
+static int start_and_follow(struct cli *cli, Mp__Envelope *question)
+{
+    int status = EXIT_BUG;
+    Mp__Envelope *answer = cli_ask(cli, question, MP__ENVELOPE__BODY_RUN_ACCEPTED, &status);
+    if (!answer)
+        return status;
+    char run[64];
+    snprintf(run, sizeof run, "%s", answer->run_accepted->run);
+    wire_free(&answer);
+    if (!cli->flags.detach)
+        return run_follow(cli, run, true);
+    printf("%s\n", run);
+    return EXIT_FINE;
+}
+
 int cmd_run(struct cli *cli)
 {
     enum test_kind kinds[TEST_KIND_MAX];
@@ -176,14 +192,8 @@ int cmd_run(struct cli *cli)
     question.run_request = &request.message;
     if (cli->flags.plan)
         return print_plan(cli, &question);
-    Mp__Envelope *answer = cli_ask(cli, &question, MP__ENVELOPE__BODY_RUN_ACCEPTED, &status);
-    if (!answer)
-        return status;
-    char run[64];
-    snprintf(run, sizeof run, "%s", answer->run_accepted->run);
-    wire_free(&answer);
-    if (!cli->flags.detach)
-        return run_follow(cli, run, true);
-    printf("%s\n", run);
-    return EXIT_FINE;
+    interrupt_catch(cli);
+    status = start_and_follow(cli, &question);
+    interrupt_release(cli);
+    return status;
 }

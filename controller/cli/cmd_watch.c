@@ -1,4 +1,3 @@
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -7,6 +6,7 @@
 #include "cli.h"
 #include "clock.h"
 #include "errors.h"
+#include "interrupt.h"
 #include "report.h"
 #include "units.h"
 #include "verdicts.h"
@@ -14,20 +14,6 @@
 
 #define AWAIT_CONTROLLER_NS (60 * NS_PER_S)
 #define POLL_MS 200
-
-// Set by the signal handler, as they must be. The count is never taken back: a second Ctrl-C leaves
-// at once, also while the first one's cancel waits for its answer.
-static volatile bool interrupted;
-static volatile sig_atomic_t presses;
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    presses = presses + 1;
-    if (presses > 1)
-        _exit(EXIT_CANCELLED);
-    interrupted = true;
-}
 
 // What is shown of a run that goes on.
 struct follow {
@@ -110,11 +96,11 @@ static int cancel_now(struct follow *follow)
     question.run_cancel = &cancel;
     int status = 0;
     follow->cancelled = true;
-    interrupted = false;
-    follow->cli->interrupted = NULL;
+    interrupt_answered();
+    interrupt_hold(follow->cli);
     Mp__Envelope *answer = cli_ask(follow->cli, &question, MP__ENVELOPE__BODY_DONE, &status);
     wire_free(&answer);
-    follow->cli->interrupted = &interrupted;
+    interrupt_resume(follow->cli);
     return status == EXIT_USAGE ? 0 : status; // it ended before it could be cancelled
 }
 
@@ -163,11 +149,11 @@ static int look(struct follow *follow, int *wait_ms)
 static int follow_to_end(struct follow *follow)
 {
     for (;;) {
-        if (interrupted && follow->cancel && !follow->cancelled) {
+        if (interrupt_pressed() && follow->cancel && !follow->cancelled) {
             int status = cancel_now(follow);
             if (status)
                 return status;
-        } else if (interrupted && !follow->cancel) {
+        } else if (interrupt_pressed() && !follow->cancel) {
             return EXIT_CANCELLED;
         }
         int wait_ms;
@@ -248,15 +234,12 @@ static int print_end(struct follow *follow)
 
 int run_follow(struct cli *cli, const char *run, bool cancel)
 {
-    struct sigaction action = {.sa_handler = on_interrupt}, before;
     struct follow follow = {.cli = cli,
         .run = run,
         .cancel = cancel,
         .terminal = isatty(STDERR_FILENO),
         .jsonl = strcmp(cli->flags.format, "jsonl") == 0};
-    interrupted = false;
-    presses = 0;
-    sigaction(SIGINT, &action, &before);
+    interrupt_hold(cli);
     int status = run_fetch(cli, run, &follow.pages);
     if (!status) {
         const Mp__RunInfo *info = follow.pages.first->run_answer->info;
@@ -266,9 +249,9 @@ int run_follow(struct cli *cli, const char *run, bool cancel)
         follow.told = zmalloc(follow.cells + 1);
         if (follow.jsonl)
             report_event_plan(stdout, info, follow.pages.agents, follow.pages.agent_count);
-        cli->interrupted = &interrupted;
+        interrupt_resume(cli);
         status = follow_to_end(&follow);
-        cli->interrupted = NULL;
+        interrupt_hold(cli);
         if (status == 0)
             status = print_end(&follow);
         else if (status == EXIT_CANCELLED && !cancel)
@@ -276,13 +259,15 @@ int run_follow(struct cli *cli, const char *run, bool cancel)
         free(follow.told);
         run_release(&follow.pages);
     }
-    sigaction(SIGINT, &before, NULL);
     return status;
 }
 
 int cmd_watch(struct cli *cli)
 {
-    return run_follow(cli, cli->word_count ? cli->words[0] : "last", false);
+    interrupt_catch(cli);
+    int status = run_follow(cli, cli->word_count ? cli->words[0] : "last", false);
+    interrupt_release(cli);
+    return status;
 }
 
 int cmd_cancel(struct cli *cli)

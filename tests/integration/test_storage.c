@@ -61,7 +61,7 @@ static void results_of_a_run_under_way_wait_for_room(void **state)
 {
     mesh_t *mesh = *state;
     task_t *task = mesh_start(mesh, CLI " -o json run udp -t 3s");
-    mesh_wait_until(mesh, 20, CLI " -o json show | grep -q '\"running\"'");
+    mesh_wait_until(mesh, 20, CLI " -o json show | grep -q '\"state\":\"running\"'");
     struct outcome full = mesh_shell(mesh, 10, FILL);
     outcome_release(&full);
     mesh_wait_until(mesh, 40, CLI " doctor | grep 'No space left'");

@@ -150,7 +150,7 @@ static void ctrl_c_cancels_prints_what_there_is_and_exits_5(void **state)
 {
     mesh_t *mesh = *state;
     task_t *task = mesh_start(mesh, "exec $LAB meshperf -o json run udp -t 20s");
-    mesh_wait_until(mesh, 20, "$LAB meshperf show -o json | grep -q '\"running\"'");
+    mesh_wait_until(mesh, 20, "$LAB meshperf show -o json | grep -Eq '\"state\": *\"running\"'");
     kill(-task_pid(task), SIGINT);
     struct outcome outcome = task_wait(&task, 20);
     assert_int_equal(outcome.status, 5);
@@ -159,6 +159,29 @@ static void ctrl_c_cancels_prints_what_there_is_and_exits_5(void **state)
     assert_string_equal(text_at(run, "run.state"), "cancelled");
     json_decref(run);
     outcome_release(&outcome);
+}
+
+// A press that falls between the start of a run and its watching, or before, leaves no run behind.
+static void ctrl_c_at_any_moment_leaves_no_run_behind(void **state)
+{
+    mesh_t *mesh = *state;
+    for (int i = 0; i < 3; i++) {
+        task_t *task = mesh_start(mesh, "exec $LAB meshperf -o json run udp -t 20s");
+        // SIGINT is the second signal; SigCgt is hexadecimal.
+        mesh_wait_until(mesh, 20,
+            "pid=$(pgrep -g %d -x meshperf) && "
+            "grep -q 'SigCgt:.*[2367abef]$' /proc/$pid/status",
+            (int)task_pid(task));
+        kill(-task_pid(task), SIGINT);
+        struct outcome outcome = task_wait(&task, 20);
+        assert_int_equal(outcome.status, 5);
+        outcome_release(&outcome);
+        struct outcome runs = mesh_meshperf(mesh, 20, "runs -o json");
+        assert_int_equal(runs.status, 0);
+        assert_null(strstr(runs.out, "\"running\""));
+        assert_null(strstr(runs.out, "\"queued\""));
+        outcome_release(&runs);
+    }
 }
 
 static void a_guard_makes_cells_skipped_and_a_broken_file_refuses_to_start(void **state)
@@ -201,6 +224,7 @@ int main(void)
         cmocka_unit_test(a_controller_that_is_not_there_is_3_and_says_where),
         cmocka_unit_test(an_incomplete_run_is_4_or_0_when_that_is_allowed),
         cmocka_unit_test(ctrl_c_cancels_prints_what_there_is_and_exits_5),
+        cmocka_unit_test(ctrl_c_at_any_moment_leaves_no_run_behind),
         cmocka_unit_test(a_guard_makes_cells_skipped_and_a_broken_file_refuses_to_start),
     };
     return cmocka_run_group_tests(tests, bring_up, take_down);
