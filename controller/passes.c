@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mix.h"
 #include "testspec.h"
 #include "wire.h"
 
@@ -355,19 +356,12 @@ uint32_t recheck_worst(uint32_t cells)
     return share(cells, 1, RECHECK_WORST_MAX);
 }
 
-static uint64_t mix(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
 // Floyd's way: each set of that size is as likely as any other.
 void recheck_draw(uint64_t seed, uint32_t cells, uint32_t count, uint32_t *drawn)
 {
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t top = cells - count + i, number = (uint32_t)(mix(&seed) % (top + UINT64_C(1)));
+        uint32_t top = cells - count + i,
+                 number = (uint32_t)(mix_next(&seed) % (top + UINT64_C(1)));
         for (uint32_t k = 0; k < i; k++)
             if (drawn[k] == number)
                 number = top;

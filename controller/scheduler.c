@@ -2,6 +2,8 @@
 
 #include <czmq.h>
 
+#include "mix.h"
+
 #define NO_GROUP UINT32_MAX
 
 // A machine or a shared value as this run sees it.
@@ -290,27 +292,6 @@ static void groups_open(scheduler_t *self, const struct schedule_config *config)
 
 // ------------------------------------------------------------------------------------------- life
 
-// splitmix64: small, and good enough to shuffle a circle.
-static uint64_t mix(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static void circle_shuffle(scheduler_t *self, uint64_t seed)
-{
-    self->position = zmalloc((self->hosts + 1) * sizeof *self->position);
-    for (uint32_t i = 0; i < self->hosts; i++)
-        self->position[i] = i;
-    for (uint32_t i = self->hosts; i > 1; i--) {
-        uint32_t j = (uint32_t)(mix(&seed) % i), kept = self->position[i - 1];
-        self->position[i - 1] = self->position[j];
-        self->position[j] = kept;
-    }
-}
-
 scheduler_t *scheduler_new(ledger_t *ledger, const struct schedule_config *config)
 {
     assert(config->shared_count <= 16);
@@ -342,7 +323,7 @@ scheduler_t *scheduler_new(ledger_t *ledger, const struct schedule_config *confi
         bit_put(free_bits(self, false), h, true);
         bit_put(free_bits(self, true), h, true);
     }
-    circle_shuffle(self, config->seed);
+    self->position = mix_permutation(self->hosts, config->seed);
     groups_open(self, config);
     self->full = zmalloc(self->group_count + 1);
     return self;
@@ -451,8 +432,8 @@ void scheduler_return(scheduler_t *self, uint32_t host)
 
 // --------------------------------------------------------------------------------------- the rule
 
-// Round of the circle method in which the pair meets, both directions one after the other; with split
-// slots the shift, which is a matching of senders and receivers too.
+// Round of the circle method in which the pair meets, both directions one after the other; with
+// split slots the shift, which is a matching of senders and receivers too.
 static uint32_t round_of(const scheduler_t *self, uint32_t from, uint32_t to)
 {
     uint32_t i = self->position[from], j = self->position[to], n = self->hosts;
