@@ -9,7 +9,6 @@
 
 #include <math.h>
 
-#include "log.h"
 #include "wire.h"
 
 #define NOTE_SIZE 300

@@ -5,12 +5,7 @@
 
 #include <sodium.h>
 
-#include "errors.h"
-#include "log.h"
 #include "merge.h"
-
-#define PEERS_A_PART 500 // under WIRE_PART_BYTES even with the longest names and addresses
-#define CHUNK_PARTS 64   // parts sent in one go
 
 const struct cell_place *batch_place(const struct batch *self, uint32_t entry)
 {
@@ -133,8 +128,7 @@ void batch_abort(struct batch **self_p, const char *why)
     struct batch *self = *self_p;
     for (uint32_t i = 0; i < self->agent_count; i++)
         if (!self->agents[i].out && self->agents[i].part > 0)
-            director_stop(
-                self->run->director, self->agents[i].host->agent_id, self->id, why);
+            director_stop(self->run->director, self->agents[i].host->agent_id, self->id, why);
     batch_destroy(self_p);
 }
 
@@ -189,6 +183,20 @@ void batch_leave_out(struct batch *self, struct light_agent *agent, bool lost, c
             batch_entry_again(self, agent->peers[i], lost, why);
 }
 
+// What the owner forbids now is forbidden in a second: final.
+void batch_refused(struct batch *self, struct light_agent *agent, const char *why)
+{
+    for (uint32_t i = 0; i < agent->peer_count; i++) {
+        uint32_t entry = agent->peers[i], cell = self->entries[entry].cell;
+        if (!is_open(self, entry))
+            continue;
+        resolve(self, entry);
+        if (self->run->cells[cell].step == CELL_RUNS)
+            run_cell_end(self->run, cell, MP__CELL_STATE__SKIPPED, why);
+    }
+    batch_leave_out(self, agent, false, why);
+}
+
 void batch_deadline(struct batch *self, int64_t delay_ns)
 {
     timers_t *timers = self->run->director->timers;
@@ -199,8 +207,7 @@ void batch_deadline(struct batch *self, int64_t delay_ns)
 int batch_send(struct batch *self, const struct light_agent *agent, Mp__Envelope *envelope)
 {
     director_t *director = self->run->director;
-    return director->ops.send(
-        director->ops.ctx, agent->host->agent_id, envelope);
+    return director->ops.send(director->ops.ctx, agent->host->agent_id, envelope);
 }
 
 // ---------------------------------------------------------------------------------------- go
@@ -230,62 +237,6 @@ void batch_go(struct batch *self)
         go.n_services = 0;
     }
     batch_settle(self);
-}
-
-static void batch_go_if_armed(struct batch *self)
-{
-    for (uint32_t i = 0; i < self->agent_count; i++)
-        if (!self->agents[i].armed && !self->agents[i].out)
-            return;
-    if (self->going || self->ending || self->unresolved == 0)
-        return;
-    if (self->ports)
-        ports_open(self);
-    else
-        batch_go(self);
-}
-
-static void batch_not_armed(void *arg, int64_t now_mono_ns)
-{
-    (void)now_mono_ns;
-    struct batch *self = arg;
-    char why[256];
-    self->timer = 0;
-    for (uint32_t i = 0; i < self->agent_count; i++) {
-        struct light_agent *agent = &self->agents[i];
-        if (agent->armed || agent->out)
-            continue;
-        snprintf(why, sizeof why, "%s did not prepare for probes within %d s",
-            self->run->names[agent->index], (int)(ARMED_DEADLINE_NS / NS_PER_S));
-        batch_leave_out(self, agent, false, why);
-    }
-    if (!batch_settle(self))
-        batch_go_if_armed(self);
-}
-
-void batch_armed(struct batch *self, uint32_t agent_id, const Mp__LightArmed *armed)
-{
-    struct light_agent *agent = batch_agent(self, agent_id);
-    if (!agent || agent->armed || agent->out || self->going)
-        return;
-    if (armed->refused && *armed->refused) {
-        char why[512];
-        snprintf(
-            why, sizeof why, "%s refuses: %.400s", self->run->names[agent->index], armed->refused);
-        // What the owner forbids now is forbidden in a second: final.
-        for (uint32_t i = 0; i < agent->peer_count; i++) {
-            uint32_t entry = agent->peers[i], cell = self->entries[entry].cell;
-            if (!is_open(self, entry))
-                continue;
-            resolve(self, entry);
-            if (self->run->cells[cell].step == CELL_RUNS)
-                run_cell_end(self->run, cell, MP__CELL_STATE__SKIPPED, why);
-        }
-        batch_leave_out(self, agent, false, why);
-    }
-    agent->armed = true;
-    if (!batch_settle(self))
-        batch_go_if_armed(self);
 }
 
 void batch_agent_gone(struct batch *self, uint32_t agent_id)
@@ -435,105 +386,7 @@ bool batch_result(struct batch *self, uint32_t agent_id, const Mp__LightResult *
     return true;
 }
 
-// ----------------------------------------------------------------------------------------- arming
-
-static void entry_key(const struct batch *self, uint32_t entry, uint8_t key[KEY_SIZE])
-{
-    crypto_generichash(key, KEY_SIZE, self->entries[entry].id, ID_SIZE, self->secret, KEY_SIZE);
-}
-
-struct arm_part {
-    Mp__LightPeer peers[PEERS_A_PART];
-    Mp__LightPeer *list[PEERS_A_PART];
-    uint8_t keys[PEERS_A_PART][KEY_SIZE];
-    size_t count;
-};
-
-static void part_add(const struct batch *self, const struct light_agent *agent, uint32_t entry,
-    struct arm_part *part)
-{
-    const struct run *run = self->run;
-    const struct cell_place *place = batch_place(self, entry);
-    bool probes = place->from == agent->index;
-    uint32_t other = probes ? place->to : place->from;
-    const struct agent *mine = run_agent(run, agent->index), *theirs = run_agent(run, other);
-    const char *local, *remote;
-    if (!mine || !theirs || !planner_addresses(&self->spec, mine, theirs, &local, &remote))
-        return;
-    Mp__LightPeer *peer = &part->peers[part->count];
-    mp__light_peer__init(peer);
-    entry_key(self, entry, part->keys[part->count]);
-    peer->test_id = (ProtobufCBinaryData){ID_SIZE, self->entries[entry].id};
-    peer->key = (ProtobufCBinaryData){KEY_SIZE, part->keys[part->count]};
-    peer->probes = probes;
-    peer->local_address = (char *)local;
-    peer->peer_address = (char *)remote;
-    peer->peer_name = run->names[other];
-    peer->peer_port = theirs->data_port;
-    if (self->ports)
-        ports_part(self, entry, probes, peer);
-    part->list[part->count++] = peer;
-}
-
-static int send_part(struct batch *self, const struct light_agent *agent)
-{
-    director_t *director = self->run->director;
-    struct arm_part *part = zmalloc(sizeof *part);
-    uint32_t first = agent->part * PEERS_A_PART;
-    for (uint32_t i = first; i < agent->peer_count && i < first + PEERS_A_PART; i++)
-        part_add(self, agent, agent->peers[i], part);
-    Mp__TestSpec spec = MP__TEST_SPEC__INIT;
-    testspec_to_wire(&self->spec, &spec);
-    Mp__LightArm arm = MP__LIGHT_ARM__INIT;
-    arm.batch = (ProtobufCBinaryData){ID_SIZE, self->id};
-    arm.part = agent->part;
-    arm.parts = agent->parts;
-    arm.spec = &spec;
-    arm.expiry_ns = (self->ports ? ports_duration_ns(self) : self->spec.duration_ns) +
-                    ARMED_DEADLINE_NS + LIGHT_MARGIN_NS;
-    arm.epoch = director->epoch;
-    arm.peers = part->list;
-    arm.n_peers = part->count;
-    Mp__Envelope envelope = MP__ENVELOPE__INIT;
-    envelope.body_case = MP__ENVELOPE__BODY_LIGHT_ARM;
-    envelope.light_arm = &arm;
-    int rc =
-        director->ops.send(director->ops.ctx, agent->host->agent_id, &envelope);
-    sodium_memzero(part->keys, sizeof part->keys);
-    free(part);
-    return rc;
-}
-
-static void arm_some(void *arg, int64_t now_mono_ns)
-{
-    (void)now_mono_ns;
-    struct batch *self = arg;
-    unsigned left = CHUNK_PARTS;
-    bool more = false;
-    self->send_timer = 0;
-    for (uint32_t i = 0; i < self->agent_count; i++) {
-        struct light_agent *agent = &self->agents[i];
-        while (left > 0 && !agent->out && agent->part < agent->parts) {
-            int rc = send_part(self, agent);
-            if (rc == -EAGAIN)
-                break;
-            left--;
-            agent->part++;
-            if (rc == 0)
-                continue;
-            agent->host->unreachable = true;
-            batch_leave_out(self, agent, true, "it went away");
-        }
-        more = more || (!agent->out && agent->part < agent->parts);
-    }
-    if (batch_settle(self))
-        return;
-    if (more)
-        self->send_timer = timers_after(
-            self->run->director->timers, left == 0 ? 0 : SEND_AGAIN_NS, arm_some, self);
-    else
-        batch_go_if_armed(self);
-}
+// ------------------------------------------------------------------------------------- beginning
 
 // Lists of peers by agent, the probed ones first.
 static void batch_fill_agents(struct batch *self)
@@ -556,7 +409,7 @@ static void batch_fill_agents(struct batch *self)
         agent->index = h;
         agent->host = self->run->hosts[h];
         agent->peers = zmalloc(degree[h] * sizeof *agent->peers);
-        agent->parts = (degree[h] + PEERS_A_PART - 1) / PEERS_A_PART;
+        agent->parts = (degree[h] + LIGHT_PEERS_A_PART - 1) / LIGHT_PEERS_A_PART;
         number[h] = next++;
     }
     for (int reflects = 0; reflects <= 1; reflects++)
@@ -617,107 +470,5 @@ void batch_start(
     self->place = zlistx_add_end(run->batches, self);
     zhashx_insert(director->batches, self->id_text, self);
     run_begins(run);
-    self->timer = timers_after(director->timers, ARMED_DEADLINE_NS, batch_not_armed, self);
-    self->send_timer = timers_after(director->timers, 0, arm_some, self);
-}
-
-// -------------------------------------------------------------------------- choosing the next ones
-
-struct candidates {
-    uint32_t *cells, count;
-    uint32_t *probed;  // by agent
-    double *core_load; // by the ledger's machine
-};
-
-static void gather(struct run *run, struct candidates *found, struct light_load *load)
-{
-    uint32_t p = run->phase;
-    uint32_t *machines = zmalloc((run->agent_count + 1) * sizeof *machines);
-    unsigned *cores = zmalloc((run->agent_count + 1) * sizeof *cores);
-    uint32_t most_machine = 0;
-    for (uint32_t h = 0; h < run->agent_count; h++) {
-        const struct agent *agent = run_agent(run, h);
-        cores[h] = agent && agent->capabilities && agent->capabilities->cores
-                       ? agent->capabilities->cores
-                       : 1;
-        if (agent)
-            machines[h] = ledger_machine(run->director->ledger, agent->boot_id, cores[h]);
-        most_machine = machines[h] > most_machine ? machines[h] : most_machine;
-    }
-    found->cells = zmalloc((run->phase_first[p + 1] - run->phase_first[p] + 1) * sizeof(uint32_t));
-    found->probed = zmalloc((run->agent_count + 1) * sizeof *found->probed);
-    found->core_load = zmalloc((most_machine + 1) * sizeof *found->core_load);
-    for (uint32_t i = run->phase_first[p]; i < run->phase_first[p + 1]; i++) {
-        const struct cell_place *place = &run->places[i];
-        if (!again_due(run, i) || !run_agent_there(run, place->from) ||
-            !run_agent_there(run, place->to))
-            continue;
-        found->cells[found->count++] = i;
-        double *core = &found->core_load[machines[place->from]];
-        *core += 1.0 / cores[place->from];
-        if (++found->probed[place->from] > load->most_of_agent)
-            load->most_of_agent = found->probed[place->from];
-        load->most_of_core = *core > load->most_of_core ? *core : load->most_of_core;
-    }
-    load->pairs = found->count;
-    free(machines);
-    free(cores);
-}
-
-// Keeps about 1/batches of the cells: whole shifts of the circle, so that each agent's load shrinks
-// alike.
-static uint32_t thin(const struct run *run, struct candidates *found, size_t batches)
-{
-    uint32_t n = run->agent_count, most = (uint32_t)(found->count / batches), kept = 0, sum = 0;
-    if (batches <= 1)
-        return found->count;
-    uint32_t *by_shift = zmalloc((n + 1) * sizeof *by_shift), last = 0;
-    for (uint32_t i = 0; i < found->count; i++) {
-        const struct cell_place *place = &run->places[found->cells[i]];
-        by_shift[(place->to + n - place->from) % n]++;
-    }
-    for (uint32_t shift = 1; shift < n && (sum == 0 || sum + by_shift[shift] <= most); shift++) {
-        sum += by_shift[shift];
-        last = shift;
-    }
-    for (uint32_t i = 0; i < found->count; i++) {
-        const struct cell_place *place = &run->places[found->cells[i]];
-        if ((place->to + n - place->from) % n <= last)
-            found->cells[kept++] = found->cells[i];
-    }
-    free(by_shift);
-    return kept;
-}
-
-static bool hosts_idle(const struct run *run, const uint32_t *cells, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        const struct cell_place *place = &run->places[cells[i]];
-        if (!ledger_host_idle(run->director->ledger, run->hosts[place->from]->ledger) ||
-            (!run->targets[place->to] &&
-                !ledger_host_idle(run->director->ledger, run->hosts[place->to]->ledger)))
-            return false;
-    }
-    return true;
-}
-
-bool batch_start_next(struct run *run)
-{
-    const struct testspec *spec = &run->options.phases[run->phase].spec;
-    struct candidates found = {0};
-    struct light_load load = {0};
-    gather(run, &found, &load);
-    bool ports = spec->kind == TEST_PORT || spec->kind == TEST_PATH;
-    size_t batches = ports ? 1 : planner_light_batches(spec, &load);
-    uint32_t count = ports ? ports_thin(run, found.cells, found.count) : thin(run, &found, batches);
-    bool idle = hosts_idle(run, found.cells, count);
-    if (idle && count > 0) {
-        load.most_of_agent = (load.most_of_agent + batches - 1) / batches;
-        load.most_of_core /= (double)batches;
-        batch_start(run, found.cells, count, planner_probe_rate(spec, &load), false);
-    }
-    free(found.cells);
-    free(found.probed);
-    free(found.core_load);
-    return idle;
+    batch_arm(self);
 }

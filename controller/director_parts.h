@@ -4,10 +4,13 @@
 // What the files of the director share; nobody else includes this.
 //
 //   director.c         the calls of director.h, changes of agents, the turn
+//   director_start.c   how a run comes to be: planned, started, resumed
 //   director_run.c     a run: cells, commits, changes of its agents, the end
 //   director_phase.c   which of a run's tests may start now
 //   director_test.c    one bandwidth test
+//   director_batches.c which cells the next batch of light probes has
 //   director_light.c   one batch of light probes
+//   director_arm.c     how it gets ready
 //   director_again.c   cells that are measured more than once: passes, and alone after the run
 //   director_port.c    what is different where the probes are of ports
 //   director_events.c  what followers of a run are told
@@ -37,6 +40,7 @@
 #define QUIET_CHECK_NS (500 * NS_PER_MS)
 #define LIMIT_MARGIN_NS (5 * NS_PER_S) // load may flow so much longer than asked
 #define ARMED_DEADLINE_NS (10 * NS_PER_S)
+#define LIGHT_PEERS_A_PART 500 // under WIRE_PART_BYTES even with the longest names and addresses
 #define LIGHT_MARGIN_NS (15 * NS_PER_S)
 #define LOST_NS (30 * NS_PER_S)
 #define LOST_AT_START_NS (60 * NS_PER_S)
@@ -270,6 +274,7 @@ struct director {
 
 // ------------------------------------------------------------------------------------ director.c
 
+struct run *director_run(director_t *self, const char *run_id); // ended ones too; NULL: none
 struct host *director_host(director_t *self, uint32_t agent_id);
 void id_text(const uint8_t id[ID_SIZE], char text[ID_TEXT_SIZE]);
 // Sends STOP; an agent that is not there is left to its own deadlines.
@@ -351,22 +356,24 @@ void test_agent_gone(struct test *self, uint32_t agent_id);
 void test_abort(struct test **self_p, const char *why);
 bool test_has(const struct test *self, uint32_t agent_id);
 
+// ---------------------------------------------------------------------------- director_batches.c
+
+// Chooses the next cells of a concurrent light phase. False if hosts are busy: wait.
+bool batch_start_next(struct run *run);
+
 // ------------------------------------------------------------------------------ director_light.c
 
 // A batch of these cells (all waiting, all of the active phase); hosts are already claimed if
 // `scheduled`, otherwise the batch claims them. Cells are marked as running.
 void batch_start(
     struct run *run, const uint32_t *cells, uint32_t count, double rate, bool scheduled);
-// Chooses the next cells of a concurrent light phase. False if hosts are busy: wait.
-bool batch_start_next(struct run *run);
-void batch_armed(struct batch *self, uint32_t agent_id, const Mp__LightArmed *armed);
 bool batch_result(struct batch *self, uint32_t agent_id, const Mp__LightResult *result);
 void batch_opened(struct batch *self, uint32_t agent_id, const Mp__LightOpened *opened);
 void batch_agent_gone(struct batch *self, uint32_t agent_id);
 void batch_abort(struct batch **self_p, const char *why);
 bool batch_has(const struct batch *self, uint32_t agent_id);
 
-// Shared with director_port.c.
+// Shared with director_arm.c and director_port.c.
 const struct cell_place *batch_place(const struct batch *self, uint32_t entry);
 struct light_agent *batch_agent(const struct batch *self, uint32_t agent_id);
 struct light_entry *batch_entry(const struct batch *self, const ProtobufCBinaryData *id);
@@ -374,11 +381,19 @@ int batch_send(struct batch *self, const struct light_agent *agent, Mp__Envelope
 void batch_go(struct batch *self);
 void batch_leave_out(
     struct batch *self, struct light_agent *agent, bool lost, const char *why);
+void batch_refused(struct batch *self, struct light_agent *agent, const char *why); // for good
 void batch_entry_again(struct batch *self, uint32_t entry, bool lost, const char *why);
 void batch_entry_final(
     struct batch *self, uint32_t entry, Mp__Cell *cell, struct receipt *first, struct receipt *second);
 bool batch_settle(struct batch *self); // true if it is over and gone
 void batch_deadline(struct batch *self, int64_t delay_ns); // everything that is open then goes back
+
+// -------------------------------------------------------------------------------- director_arm.c
+
+void batch_arm(struct batch *self); // sends the lists
+void batch_armed(struct batch *self, uint32_t agent_id, const Mp__LightArmed *armed);
+// Goes on to the probes, or to the listeners of ports, as soon as nobody is awaited.
+void batch_go_if_armed(struct batch *self);
 
 // ------------------------------------------------------------------------------- director_port.c
 

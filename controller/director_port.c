@@ -4,7 +4,6 @@
 
 #include "director_parts.h"
 
-#include "log.h"
 #include "merge.h"
 #include "wire.h"
 

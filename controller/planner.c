@@ -138,6 +138,16 @@ static size_t places_room(const struct plan *plan)
     return room;
 }
 
+int planner_place_order(const struct cell_place *a, const struct cell_place *b)
+{
+    const uint32_t left[] = {a->phase, a->from, a->to, a->port},
+                   right[] = {b->phase, b->from, b->to, b->port};
+    for (size_t i = 0; i < 4; i++)
+        if (left[i] != right[i])
+            return left[i] < right[i] ? -1 : 1;
+    return 0;
+}
+
 int planner_plan(registry_t *registry, const Mp__RunRequest *request, struct plan *plan,
     struct director_refusal *refusal)
 {

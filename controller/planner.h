@@ -103,6 +103,9 @@ int planner_plan_cells(registry_t *registry, const Mp__RunRequest *request,
     __attribute__((warn_unused_result));
 void planner_release(struct plan *plan);
 
+// The order that places are kept in; equal ones are one cell.
+int planner_place_order(const struct cell_place *a, const struct cell_place *b);
+
 // A target as agents are described; the caller's, free().
 struct agent *planner_target(const char *name, char *const *addresses, size_t address_count);
 

@@ -170,20 +170,9 @@ static int ends_index(
     return rc;
 }
 
-static int place_order(const struct cell_place *a, const struct cell_place *b)
-{
-    if (a->phase != b->phase)
-        return a->phase < b->phase ? -1 : 1;
-    if (a->from != b->from)
-        return a->from < b->from ? -1 : 1;
-    if (a->to != b->to)
-        return a->to < b->to ? -1 : 1;
-    return a->port < b->port ? -1 : a->port > b->port;
-}
-
 static int by_place(const void *a, const void *b)
 {
-    return place_order(a, b);
+    return planner_place_order(a, b);
 }
 
 // Agent over either over service.
@@ -212,7 +201,7 @@ static void cells_fill(const struct listing *self, struct plan *plan)
     }
     qsort(places, count, sizeof *places, by_place);
     for (size_t i = 0; i < count; i++) {
-        if (kept > 0 && place_order(&places[kept - 1], &places[i]) == 0)
+        if (kept > 0 && planner_place_order(&places[kept - 1], &places[i]) == 0)
             places[kept - 1].listener = stronger(places[kept - 1].listener, places[i].listener);
         else
             places[kept++] = places[i];
