@@ -23,7 +23,6 @@
 #define CONTROL_BYTES 128
 #define TURNS_MAX 16
 #define NAP_NS (1000 * NS_PER_US)
-#define CLOSE_NS (10 * NS_PER_US)
 #define STEP_NS (5 * NS_PER_MS) // slewing for 10 s
 #define STEADY_NS (3 * NAP_NS)  // between two batches
 
@@ -51,14 +50,15 @@ static void *zeros(size_t count, size_t size)
     return at;
 }
 
-// Arrival stamps are of the wall clock, which may be set while a test runs. A step is what both
-// clocks, read one right after the other, show; slewing is left in, it is under 500 ppm.
+// Arrival stamps are of the wall clock, which may be set while a test runs. The wall clock, read
+// between two readings of the monotonic one, tells between what bounds it is ahead, however long
+// the readings took: a step is what lies outside. Slewing is left in, it is under 500 ppm.
 static void look_for_step(struct udp_reader *self)
 {
     int64_t before = clock_mono_ns(), wall = clock_wall_ns(), after = clock_mono_ns();
-    int64_t ahead = wall - before, moved = ahead - self->wall_ahead_ns;
-    if (after - before < CLOSE_NS && (moved > STEP_NS || moved < -STEP_NS))
-        self->wall_ahead_ns = ahead;
+    int64_t least = wall - after, most = wall - before;
+    if (self->wall_ahead_ns < least - STEP_NS || self->wall_ahead_ns > most + STEP_NS)
+        self->wall_ahead_ns = most;
 }
 
 struct udp_reader *udp_reader_new(const struct udp_test *test)
@@ -66,8 +66,7 @@ struct udp_reader *udp_reader_new(const struct udp_test *test)
     struct udp_reader *self = zeros(1, sizeof *self);
     bool gro = test->receiver && test->receiver->gro;
     struct timeval patience = {.tv_usec = 20000};
-    while (self->wall_ahead_ns == 0)
-        look_for_step(self);
+    self->wall_ahead_ns = clock_wall_ns() - clock_mono_ns();
     self->room = BATCH_PLAIN;
     self->batch = gro ? BATCH_GRO : BATCH_PLAIN;
     self->each = gro ? GRO_BYTES : HEAD_BYTES;
