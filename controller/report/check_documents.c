@@ -4,17 +4,14 @@
 #include <string.h>
 
 #include "check_parts.h"
-#include "fields.h"
+#include "json.h"
 #include "report.h"
 #include "report_parts.h"
 
 static void member(FILE *stream, const char *name, const char *text, bool has)
 {
     fprintf(stream, "\"%s\":", name);
-    if (has && text)
-        report_json_string(stream, text);
-    else
-        fputs("null", stream);
+    report_json_text(stream, has ? text : NULL);
 }
 
 // What an expectation has in place of allow and deny stands in `expected` too.

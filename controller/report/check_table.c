@@ -37,18 +37,10 @@ static size_t rules_of(const struct check_report *report)
     return count;
 }
 
-static int width_of(const char *text)
-{
-    int width = 0;
-    for (; *text; text++)
-        width += ((unsigned char)*text & 0xc0) != 0x80;
-    return width;
-}
-
-static void padded(FILE *stream, const char *text, int width)
+static void padded(FILE *stream, const char *text, size_t width)
 {
     report_plain(stream, text, false);
-    for (int i = width_of(text); i < width; i++)
+    for (size_t i = report_width(text); i < width; i++)
         fputc(' ', stream);
 }
 
@@ -166,7 +158,7 @@ static void print_details(
 // ------------------------------------------------------------------------------------- table
 
 struct widths {
-    int name, verb, what;
+    size_t name, verb, what;
 };
 
 static struct widths widths_of(const struct check_report *report)
@@ -176,13 +168,13 @@ static struct widths widths_of(const struct check_report *report)
     for (check_rule_first(&rule); check_rule_next(report, &rule);) {
         char verb[16], what[512];
         check_rule_words(report, &rule, verb, what);
-        int name = width_of(policy_rule_name(report->checks->policy, rule.rule));
-        int words = width_of(what);
+        size_t name = report_width(policy_rule_name(report->checks->policy, rule.rule));
+        size_t words = report_width(what);
         name = name < NAME_MOST ? name : NAME_MOST;
         words = words < NAME_MOST ? words : NAME_MOST;
         widths.name = name > widths.name ? name : widths.name;
         widths.what = words > widths.what ? words : widths.what;
-        widths.verb = width_of(verb) > widths.verb ? width_of(verb) : widths.verb;
+        widths.verb = report_width(verb) > widths.verb ? report_width(verb) : widths.verb;
     }
     return widths;
 }

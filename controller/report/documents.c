@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "json.h"
 #include "report_parts.h"
 
 static void cell_names(FILE *out, const char *from, const char *to, const Mp__Cell *cell)
@@ -51,18 +52,9 @@ static void agents_on_a_line(FILE *out, Mp__RunAgent *const *agents, size_t coun
         fputs(i ? ",{\"name\":" : "{\"name\":", out);
         report_json_string(out, agents[i]->name);
         fputs(",\"address\":", out);
-        if (agents[i]->address)
-            report_json_string(out, agents[i]->address);
-        else
-            fputs("null", out);
-        fputs(",\"labels\":{", out);
-        for (size_t k = 0; k < agents[i]->n_labels; k++) {
-            fputs(k ? "," : "", out);
-            report_json_string(out, agents[i]->labels[k]->key);
-            fputc(':', out);
-            report_json_string(out, agents[i]->labels[k]->value);
-        }
-        fputs("}}", out);
+        report_json_text(out, agents[i]->address);
+        report_member_labels(out, agents[i]->labels, agents[i]->n_labels);
+        fputc('}', out);
     }
     fputc(']', out);
 }
@@ -80,7 +72,7 @@ void report_event_plan(
 static void event_open(FILE *stream, const char *name, int64_t wall_ns)
 {
     fprintf(stream, "{\"event\":\"%s\",\"time\":", name);
-    report_json_time(stream, wall_ns);
+    report_json_time(stream, true, wall_ns);
 }
 
 static const char *name_of(Mp__RunAgent *const *agents, size_t count, uint32_t index)

@@ -41,16 +41,4 @@ const char *report_run_state_word(Mp__RunState state);
 const char *report_mode_word(const Mp__RunRequest *request);
 const char *report_kind_word(Mp__TestKind kind); // "tcp"
 
-// The shortest decimal that reads back as the same number; "null" unless finite.
-void report_json_real(FILE *stream, double value);
-// The value as JSON; VALUE_ABSENT is null.
-void report_json_value(FILE *stream, const struct value *value);
-// All fields of a cell after the names, as members of an open object: `,"state":"ok",...`.
-void report_json_fields(FILE *stream, const Mp__Cell *cell);
-void report_json_interval(FILE *stream, const Mp__Interval *interval); // members without braces
-// Separated members of the run and agents objects, shared by document and events.
-void report_json_run(FILE *stream, const Mp__RunInfo *info);
-void report_json_agents(FILE *stream, Mp__RunAgent *const *agents, size_t count);
-void report_json_time(FILE *stream, int64_t wall_ns); // "2026-11-23T10:00:00.000Z"
-
 #endif

@@ -1,5 +1,6 @@
 // Plain lists. Rows are kept until the end, because a column's width is known only then.
 
+#include <czmq.h>
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,9 +27,7 @@ static char *copy_of(const char *text)
 report_list_t *report_list_new(const char *format, const char *schema, const char *array,
     const struct report_column *columns, size_t columns_count, FILE *stream)
 {
-    report_list_t *self = calloc(1, sizeof *self);
-    if (!self)
-        abort();
+    report_list_t *self = zmalloc(sizeof *self);
     self->format = copy_of(format);
     self->schema = copy_of(schema);
     self->array = copy_of(array);
@@ -56,14 +55,6 @@ static const char *text_at(const report_list_t *self, size_t row, size_t column)
     return self->texts[row * self->column_count + column];
 }
 
-static size_t width_of(const char *text)
-{
-    size_t width = 0;
-    for (; *text; text++)
-        width += ((unsigned char)*text & 0xc0) != 0x80;
-    return width;
-}
-
 static const char *json_name(const struct report_column *column)
 {
     return *column->json == '#' ? column->json + 1 : column->json;
@@ -71,14 +62,12 @@ static const char *json_name(const struct report_column *column)
 
 static void print_table(const report_list_t *self)
 {
-    size_t *widths = calloc(self->column_count + 1, sizeof *widths);
-    if (!widths)
-        abort();
+    size_t *widths = zmalloc((self->column_count + 1) * sizeof *widths);
     for (size_t c = 0; c < self->column_count; c++) {
-        widths[c] = width_of(self->columns[c].title);
+        widths[c] = report_width(self->columns[c].title);
         for (size_t r = 0; r < self->rows; r++)
-            if (width_of(text_at(self, r, c)) > widths[c])
-                widths[c] = width_of(text_at(self, r, c));
+            if (report_width(text_at(self, r, c)) > widths[c])
+                widths[c] = report_width(text_at(self, r, c));
     }
     for (size_t r = 0; r <= self->rows; r++) {
         for (size_t c = 0; c < self->column_count; c++) {
@@ -87,7 +76,7 @@ static void print_table(const report_list_t *self)
             report_plain(self->stream, text, false);
             if (c + 1 == self->column_count)
                 continue;
-            for (size_t i = width_of(text); i < widths[c] + 2; i++)
+            for (size_t i = report_width(text); i < widths[c] + 2; i++)
                 fputc(' ', self->stream);
         }
         fputc('\n', self->stream);

@@ -1,18 +1,11 @@
 // The compact form of a test's cells that the human formats keep: one byte and a few floats a pair.
 
+#include <czmq.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "report_parts.h"
-
-static void *memory(size_t count, size_t size)
-{
-    void *block = calloc(count ? count : 1, size);
-    if (!block)
-        abort();
-    return block;
-}
 
 static bool wanted(const struct report *report, const struct metric *metric, Mp__TestKind kind)
 {
@@ -24,16 +17,16 @@ static bool wanted(const struct report *report, const struct metric *metric, Mp_
 
 static struct matrix *matrix_new(const struct report *report, Mp__TestKind kind)
 {
-    struct matrix *self = memory(1, sizeof *self);
+    struct matrix *self = zmalloc(sizeof *self);
     self->kind = kind;
     self->size = report->agent_count;
     size_t pairs = self->size * self->size, count;
-    self->states = memory(pairs, 1);
+    self->states = zmalloc(pairs);
     const struct metric *metrics = report_metric_table(&count);
     for (size_t i = 0; i < count && self->metric_count < MATRIX_METRICS_MAX; i++) {
         if (!wanted(report, &metrics[i], kind))
             continue;
-        float *values = memory(pairs, sizeof *values);
+        float *values = zmalloc(pairs * sizeof *values);
         for (size_t k = 0; k < pairs; k++)
             values[k] = NAN;
         self->metrics[self->metric_count] = &metrics[i];
@@ -140,7 +133,7 @@ static int by_value(const void *a, const void *b)
 float *matrix_sorted(const matrix_t *self, size_t metric, size_t *count)
 {
     size_t pairs = self->size * self->size, found = 0;
-    float *sorted = memory(pairs, sizeof *sorted);
+    float *sorted = zmalloc(pairs * sizeof *sorted);
     for (size_t i = 0; i < pairs; i++)
         if (!isnan(self->values[metric][i]))
             sorted[found++] = self->values[metric][i];

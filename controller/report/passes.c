@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "json.h"
 #include "report_parts.h"
 #include "units.h"
 
@@ -23,10 +24,8 @@ static void members(FILE *out, const void *message, const struct member *list, s
     const char *base = message;
     for (size_t i = 0; i < count; i++) {
         double value = *(const double *)(base + list[i].at);
-        if (!*(const protobuf_c_boolean *)(base + list[i].has) || !isfinite(value))
-            continue;
-        fprintf(out, ",\"%s\":", list[i].name);
-        report_json_real(out, value);
+        bool has = *(const protobuf_c_boolean *)(base + list[i].has);
+        report_member_real(out, list[i].name, has, value);
     }
 }
 
@@ -50,30 +49,16 @@ static void pass_object(FILE *out, const Mp__Pass *pass)
         MEMBER(Mp__Pass, "loss_ratio", loss_ratio)};
     fprintf(out, "{\"pass\":%u,\"state\":\"%s\",\"reason\":", pass->number,
         report_state_word(pass->state));
-    if (pass->reason)
-        report_json_string(out, pass->reason);
-    else
-        fputs("null", out);
+    report_json_text(out, pass->reason);
     fputs(",\"started\":", out);
-    if (pass->has_started_wall_ns)
-        report_json_time(out, pass->started_wall_ns);
-    else
-        fputs("null", out);
-    if (pass->has_attempts)
-        fprintf(out, ",\"attempts\":%u", pass->attempts);
+    report_json_time(out, pass->has_started_wall_ns, pass->started_wall_ns);
+    report_member_whole(out, "attempts", pass->has_attempts, pass->attempts);
     members(out, pass, values, sizeof values / sizeof *values);
-    if (pass->has_retransmits)
-        fprintf(out, ",\"retransmits\":%" PRIu64, pass->retransmits);
+    report_member_whole(out, "retransmits", pass->has_retransmits, pass->retransmits);
     distribution(out, "rtt_s", pass->rtt);
     distribution(out, "rtt_loaded_s", pass->rtt_loaded);
-    if (pass->limiter) {
-        fputs(",\"limiter\":", out);
-        report_json_string(out, pass->limiter);
-    }
-    if (pass->observed) {
-        fputs(",\"observed\":", out);
-        report_json_string(out, pass->observed);
-    }
+    report_member_text(out, "limiter", pass->limiter);
+    report_member_text(out, "observed", pass->observed);
     fputc('}', out);
 }
 

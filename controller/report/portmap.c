@@ -1,5 +1,6 @@
 // Probed ports, for people: who reaches whom at which port, and how many of each kind there are.
 
+#include <czmq.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,8 +62,8 @@ void portmap_add(struct report *report, const Mp__Cell *cell)
     if (!cell->port || report->info->n_ports == 0 || cell->from >= report->agent_count ||
         cell->to >= report->agent_count)
         return;
-    if (!report->ports && !(report->ports = calloc(1, sizeof *report->ports)))
-        abort();
+    if (!report->ports)
+        report->ports = zmalloc(sizeof *report->ports);
     if (!port_index(report, cell->port, &seen.port))
         return;
     seen.leaks = cell->arrived && strcmp(cell->arrived, "yes") == 0 && seen.observed > 2;
@@ -103,12 +104,10 @@ static void print_port(struct report *report, struct port_matrix *matrix, size_t
     size_t n = matrix->agents;
     memset(matrix->at, 0, n * n * sizeof *matrix->at);
     struct grid grid = {.report = report, .text = cell_text, .context = matrix};
-    grid.names = calloc(n + 1, sizeof *grid.names);
-    grid.rows = calloc(n + 1, sizeof *grid.rows);
-    grid.columns = calloc(n + 1, sizeof *grid.columns);
-    bool *lines = calloc(2 * n + 1, 1);
-    if (!grid.names || !grid.rows || !grid.columns || !lines)
-        abort();
+    grid.names = zmalloc((n + 1) * sizeof *grid.names);
+    grid.rows = zmalloc((n + 1) * sizeof *grid.rows);
+    grid.columns = zmalloc((n + 1) * sizeof *grid.columns);
+    bool *lines = zmalloc(2 * n + 1);
     for (size_t i = 0; i < self->count; i++) {
         const struct port_seen *seen = &self->cells[i];
         if (seen->port != port)
@@ -141,9 +140,7 @@ static void print_counts(struct report *report, bool by_port)
     const struct portmap *self = report->ports;
     size_t ports = by_port ? report->info->n_ports : 1;
     bool md = strcmp(report->writer->format, "md") == 0;
-    uint32_t *counts = calloc(ports * WORDS + 1, sizeof *counts), leaks = 0;
-    if (!counts)
-        abort();
+    uint32_t *counts = zmalloc((ports * WORDS + 1) * sizeof *counts), leaks = 0;
     for (size_t i = 0; i < self->count; i++) {
         counts[(by_port ? self->cells[i].port : 0) * WORDS + self->cells[i].observed]++;
         leaks += self->cells[i].leaks;
@@ -180,9 +177,7 @@ void portmap_print(struct report *report)
         return;
     struct port_matrix matrix = {.agents = report->agent_count};
     bool matrices = report->info->n_ports <= MATRICES_MAX;
-    matrix.at = calloc(matrix.agents * matrix.agents + 1, sizeof *matrix.at);
-    if (!matrix.at)
-        abort();
+    matrix.at = zmalloc((matrix.agents * matrix.agents + 1) * sizeof *matrix.at);
     for (size_t port = 0; matrices && port < report->info->n_ports; port++)
         print_port(report, &matrix, port);
     print_counts(report, !matrices);

@@ -1,11 +1,13 @@
 #include "report.h"
 
+#include <czmq.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
+#include "json.h"
 #include "report_parts.h"
 #include "units.h"
 #include "wire.h"
@@ -100,9 +102,7 @@ report_t *report_new(const struct report_options *options, FILE *stream)
     // One pair in full is no matrix.
     if (options->pair_from && options->pair_to && writer == &report_writer_table)
         writer = &report_writer_pair;
-    report_t *self = calloc(1, sizeof *self);
-    if (!self)
-        abort();
+    report_t *self = zmalloc(sizeof *self);
     self->options = *options;
     self->options.format = writer->format;
     self->options.metric = self->metric = copy_of(options->metric);
@@ -154,9 +154,7 @@ int report_begin(report_t *self, const Mp__RunInfo *info, Mp__RunAgent *const *a
 {
     forget_run(self);
     self->info = (Mp__RunInfo *)wire_copy(&info->base);
-    self->agents = calloc(count + 1, sizeof *self->agents);
-    if (!self->agents)
-        abort();
+    self->agents = zmalloc((count + 1) * sizeof *self->agents);
     for (size_t i = 0; i < count; i++)
         self->agents[i] = (Mp__RunAgent *)wire_copy(&agents[i]->base);
     self->agent_count = count;

@@ -53,13 +53,9 @@ const char *report_agent_name(const struct report *self, uint32_t index);
 extern const struct writer report_writer_json, report_writer_jsonl, report_writer_csv,
     report_writer_wide, report_writer_pair, report_writer_table, report_writer_md;
 
-// passes.c: what several measurements of a cell read, `,"passes":[...]` or nothing; lines for
-// people; and what a run's cells read alone, `,"recheck":[...]` or nothing.
-void report_json_passes(FILE *stream, const Mp__Cell *cell);
-void report_json_rechecks(FILE *stream, const Mp__RunInfo *info);
+// passes.c: what several measurements of a cell read, in lines for people.
 void report_lines_passes(FILE *stream, const Mp__Cell *cell);
 
-void report_plan_json(FILE *stream, const Mp__PlanAnswer *plan);
 // Text for a terminal: control characters become blanks. `md`: also escapes what Markdown reads.
 void report_plain(FILE *stream, const char *text, bool md);
 void report_csv_text(FILE *stream, const char *text);
@@ -114,7 +110,7 @@ struct unit_scale {
 };
 struct unit_scale report_scale(enum unit unit, double typical);
 
-// ------------------------------------------------------------------------------- table.c
+// -------------------------------------------------------------------------------- grid.c
 
 #define CELL_SIZE 32
 
@@ -135,6 +131,16 @@ struct grid {
     const void *context;
 };
 void report_grid(const struct grid *self);
+// The line above a matrix.
+void report_title(const struct report *report, const struct matrix *matrix,
+    const struct metric *metric, const char *unit);
+bool report_is_md(const struct report *report);
+// Columns on a terminal: code points, which is right for names and numbers.
+size_t report_width(const char *text);
+
+// ------------------------------------------------------------------------------ groups.c
+
+void groups_print(struct report *report, const struct matrix *matrix, size_t metric);
 
 // ------------------------------------------------------------------------------ portmap.c
 
