@@ -54,8 +54,7 @@ void *store_writer(void *arg);
 
 // -------------------------------------------------------------------------- store_runs.c
 
-#define STORE_PLACES_CHUNK 4096u // places in one row
-#define STORE_RUN_SHIFT 24       // bits of a cell's index within its id
+#define STORE_RUN_SHIFT 24 // bits of a cell's index within its id
 
 struct stored_run {
     int64_t number;
@@ -69,6 +68,20 @@ int stored_run_find(struct db *db, const char *name, struct stored_run *run)
 void stored_run_release(struct stored_run *run);
 // Number of "r-17"; 0 for anything else.
 int64_t stored_run_number(const char *id);
+// Takes over a row of number, id, agents, cells, info; MESH_E_NOT_FOUND if there is none.
+int stored_run_step(struct db *db, sqlite3_stmt *row, struct stored_run *run)
+    __attribute__((warn_unused_result));
+// Agents from `offset` until `bytes_max` is reached; `agents` has room for all, `ids` may be NULL.
+int stored_agents(struct db *db, const struct stored_run *run, uint32_t offset, size_t bytes_max,
+    Mp__RunAgent **agents, uint32_t *ids, size_t *count) __attribute__((warn_unused_result));
+void stored_agents_free(Mp__RunAgent **agents, size_t count);
+
+// ------------------------------------------------------------------------ store_places.c
+
+#define STORE_PLACES_CHUNK 4096u // places in one row
+#define STORE_PLACE_BYTES 12     // a packed place
+
+uint8_t *stored_places_pack(const struct cell_place *places, size_t count); // the caller's
 // Places [offset, offset + count), which the run must have.
 int stored_places(struct db *db, const struct stored_run *run, uint32_t offset, uint32_t count,
     struct cell_place *places) __attribute__((warn_unused_result));

@@ -1,4 +1,4 @@
-// Runs: their descriptions, agents as they were, and where their cells stand.
+// Runs: their descriptions and agents as they were.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,15 +6,10 @@
 
 #include "errors.h"
 #include "log.h"
-#include "ports.h"
 #include "store_parts.h"
 #include "units.h"
 #include "wire.h"
 
-// Kind (with the wish for a listener in its upper half), phase, from, to, port (little endian).
-// Runs of earlier versions have places without a port.
-#define PLACE_BYTES 12
-#define PLACE_BYTES_WITHOUT_PORT 10
 #define RUN_NUMBER_MAX (INT64_C(1) << 38)
 
 int64_t stored_run_number(const char *id)
@@ -53,8 +48,7 @@ static Mp__Envelope *info_unpack(sqlite3_stmt *row, int column)
     return NULL;
 }
 
-// Takes over a row of number, id, agents, cells, info.
-static int run_row(struct db *db, sqlite3_stmt *row, struct stored_run *run)
+int stored_run_step(struct db *db, sqlite3_stmt *row, struct stored_run *run)
 {
     int rc = db_step(db, row);
     if (rc <= 0)
@@ -77,8 +71,8 @@ static int run_row(struct db *db, sqlite3_stmt *row, struct stored_run *run)
 int stored_run_find(struct db *db, const char *name, struct stored_run *run)
 {
     if (strcmp(name, "last") == 0)
-        return run_row(db, db_bind(db, SQL_RUN_LAST, ""), run);
-    return run_row(db, db_bind(db, SQL_RUN_GET, "t", name), run);
+        return stored_run_step(db, db_bind(db, SQL_RUN_LAST, ""), run);
+    return stored_run_step(db, db_bind(db, SQL_RUN_GET, "t", name), run);
 }
 
 void stored_run_release(struct stored_run *run)
@@ -100,9 +94,8 @@ static Mp__RunAgent *agent_unpack(sqlite3_stmt *row)
     return NULL;
 }
 
-// Agents from `offset` until `bytes_max` is reached; `agents` has room for all, `ids` may be NULL.
-static int agents_read(struct db *db, const struct stored_run *run, uint32_t offset,
-    size_t bytes_max, Mp__RunAgent **agents, uint32_t *ids, size_t *count)
+int stored_agents(struct db *db, const struct stored_run *run, uint32_t offset, size_t bytes_max,
+    Mp__RunAgent **agents, uint32_t *ids, size_t *count)
 {
     size_t bytes = 0;
     sqlite3_stmt *row = db_bind(db, SQL_RUN_AGENTS, "ii", run->number, (int64_t)offset);
@@ -125,86 +118,11 @@ static int agents_read(struct db *db, const struct stored_run *run, uint32_t off
     return rc < 0 ? rc : 0;
 }
 
-static void agents_free(Mp__RunAgent **agents, size_t count)
+void stored_agents_free(Mp__RunAgent **agents, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         mp__run_agent__free_unpacked(agents[i], NULL);
     free(agents);
-}
-
-// -------------------------------------------------------------------------------------- places
-
-static void put_u32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-static uint8_t *places_pack(const struct cell_place *places, size_t count)
-{
-    uint8_t *bytes = zmalloc(count * PLACE_BYTES + 1);
-    for (size_t i = 0; i < count; i++) {
-        uint8_t *at = bytes + i * PLACE_BYTES;
-        at[0] = (uint8_t)(places[i].kind | places[i].listener << 4);
-        at[1] = places[i].phase;
-        put_u32(at + 2, places[i].from);
-        put_u32(at + 6, places[i].to);
-        at[10] = (uint8_t)places[i].port;
-        at[11] = (uint8_t)(places[i].port >> 8);
-    }
-    return bytes;
-}
-
-static bool place_unpack(
-    const uint8_t *at, size_t size, const struct stored_run *run, struct cell_place *place)
-{
-    *place = (struct cell_place){.kind = at[0] & 15,
-        .listener = at[0] >> 4,
-        .phase = at[1],
-        .from = get_u32(at + 2),
-        .to = get_u32(at + 6)};
-    if (size == PLACE_BYTES)
-        place->port = (uint16_t)(at[10] | at[11] << 8);
-    return place->listener <= PORT_LISTENER_EITHER && place->kind >= MP__TEST_KIND__TCP &&
-           place->kind <= MP__TEST_KIND__PORT && place->from < run->agents &&
-           place->to < run->agents;
-}
-
-static size_t place_size(const struct stored_run *run, uint32_t chunk, size_t size)
-{
-    size_t before = (size_t)chunk * STORE_PLACES_CHUNK;
-    size_t count = run->cells > before ? run->cells - before : 0;
-    count = count < STORE_PLACES_CHUNK ? count : STORE_PLACES_CHUNK;
-    return size == count * PLACE_BYTES_WITHOUT_PORT ? PLACE_BYTES_WITHOUT_PORT : PLACE_BYTES;
-}
-
-int stored_places(struct db *db, const struct stored_run *run, uint32_t offset, uint32_t count,
-    struct cell_place *places)
-{
-    uint32_t chunk = offset / STORE_PLACES_CHUNK, skip = offset % STORE_PLACES_CHUNK, filled = 0;
-    sqlite3_stmt *row = db_bind(db, SQL_RUN_PLACES, "ii", run->number, (int64_t)chunk);
-    int rc = 0;
-    while (filled < count && (rc = db_step(db, row)) > 0) {
-        size_t size;
-        const uint8_t *bytes = db_blob(row, 1, &size);
-        size_t each = place_size(run, chunk, size);
-        bool good = sqlite3_column_int64(row, 0) == (int64_t)chunk++;
-        for (size_t i = skip; good && filled < count && (i + 1) * each <= size; i++)
-            good = place_unpack(bytes + i * each, each, run, &places[filled++]);
-        if (!good)
-            break;
-        skip = 0;
-    }
-    if (row)
-        sqlite3_reset(row);
-    if (rc < 0)
-        return rc;
-    return rc > 0 || filled == count ? (filled == count ? 0 : MESH_E_INVALID) : MESH_E_INVALID;
 }
 
 // ------------------------------------------------------------------------------------- writing
@@ -276,7 +194,7 @@ static int run_add(struct db *db, struct job *job)
         uint32_t left = info->cells - at;
         size_t count = left < STORE_PLACES_CHUNK ? left : STORE_PLACES_CHUNK;
         rc = db_run(db, SQL_RUN_PLACES_ADD, "iib", number, (int64_t)(at / STORE_PLACES_CHUNK),
-            self->places + (size_t)at * PLACE_BYTES, count * PLACE_BYTES);
+            self->places + (size_t)at * STORE_PLACE_BYTES, count * STORE_PLACE_BYTES);
     }
     if (rc == 0 && self->policy)
         rc = db_run(db, SQL_POLICY_ADD, "ib", number, self->policy, self->policy_size);
@@ -311,7 +229,7 @@ void store_put_new_run(store_t *self, const Mp__RunInfo *info, Mp__RunAgent *con
         job->names[i] = strdup(agents[i]->name);
         job->ids[i] = agent_ids[i];
     }
-    job->places = places_pack(places, info->cells);
+    job->places = stored_places_pack(places, info->cells);
     if (policy) {
         job->policy = zmalloc(policy->size + 1);
         memcpy(job->policy, policy->text, policy->size);
@@ -431,7 +349,7 @@ static int run_get(struct db *db, struct job *job)
     self->agents = zmalloc(((size_t)self->run.agents + 1) * sizeof *self->agents);
     if (self->offset >= self->run.agents)
         return 0;
-    return agents_read(
+    return stored_agents(
         db, &self->run, self->offset, WIRE_PART_BYTES, self->agents, NULL, &self->count);
 }
 
@@ -446,7 +364,7 @@ static void run_get_release(struct job *job)
 {
     struct run_get *self = (struct run_get *)job;
     stored_run_release(&self->run);
-    agents_free(self->agents, self->count);
+    stored_agents_free(self->agents, self->count);
     free(self->name);
 }
 
@@ -461,111 +379,4 @@ void store_get_run(
     job->done = done;
     job->ctx = ctx;
     store_send(self, &job->job);
-}
-
-// ------------------------------------------------------------------------------ after a restart
-
-static int meta_get(struct db *db, const char *key, int64_t *value)
-{
-    sqlite3_stmt *row = db_bind(db, SQL_META_GET, "t", key);
-    int rc = db_step(db, row);
-    if (rc <= 0)
-        return rc < 0 ? rc : MESH_E_NOT_FOUND;
-    *value = sqlite3_column_int64(row, 0);
-    sqlite3_reset(row);
-    return 0;
-}
-
-int store_next_epoch(store_t *self, uint64_t *epoch)
-{
-    int64_t value;
-    int rc = db_run(&self->db, SQL_META_ADD, "t", "epoch");
-    if (rc == 0)
-        rc = meta_get(&self->db, "epoch", &value);
-    if (rc == 0)
-        *epoch = (uint64_t)value;
-    return rc;
-}
-
-uint64_t store_next_run_number(store_t *self)
-{
-    int64_t value = 0;
-    (void)!meta_get(&self->db, "run", &value);
-    return (uint64_t)value + 1;
-}
-
-// The counters in the run's own row may be older than its cells, so they are counted again.
-static int done_read(struct db *db, const struct stored_run *run, bool *done)
-{
-    Mp__RunInfo *info = run->answer->run_answer->info;
-    int64_t first = run->number << STORE_RUN_SHIFT;
-    sqlite3_stmt *row = db_bind(db, SQL_CELL_STATES, "ii", first, first + run->cells);
-    int rc;
-    info->done = info->ok = 0;
-    while ((rc = db_step(db, row)) > 0) {
-        int64_t index = sqlite3_column_int64(row, 0);
-        if (index < 0 || index >= (int64_t)run->cells ||
-            sqlite3_column_int64(row, 1) == MP__CELL_STATE__PENDING)
-            continue;
-        done[index] = true;
-        info->done++;
-        info->ok += sqlite3_column_int64(row, 1) == MP__CELL_STATE__OK;
-    }
-    info->failed = info->done - info->ok;
-    return rc;
-}
-
-struct resumed {
-    Mp__RunAgent **agents;
-    uint32_t *ids;
-    struct cell_place *places;
-    bool *done;
-};
-
-static int resumed_read(
-    struct db *db, const struct stored_run *run, struct resumed *resumed, size_t *count)
-{
-    resumed->agents = zmalloc(((size_t)run->agents + 1) * sizeof *resumed->agents);
-    resumed->ids = zmalloc(((size_t)run->agents + 1) * sizeof *resumed->ids);
-    resumed->places = zmalloc(((size_t)run->cells + 1) * sizeof *resumed->places);
-    resumed->done = zmalloc((size_t)run->cells + 1);
-    int rc = agents_read(db, run, 0, SIZE_MAX, resumed->agents, resumed->ids, count);
-    if (rc == 0 && *count != run->agents)
-        rc = MESH_E_INVALID;
-    if (rc == 0)
-        rc = stored_places(db, run, 0, run->cells, resumed->places);
-    if (rc == 0)
-        rc = done_read(db, run, resumed->done);
-    return rc;
-}
-
-int store_load_unfinished(store_t *self,
-    void (*each)(void *ctx, const Mp__RunInfo *info, Mp__RunAgent *const *agents,
-        const uint32_t *agent_ids, const struct cell_place *places, const bool *done),
-    void *ctx)
-{
-    int64_t after = 0;
-    for (;;) {
-        struct stored_run run = {0};
-        int rc = run_row(&self->db, db_bind(&self->db, SQL_RUN_UNFINISHED, "i", after), &run);
-        if (rc == MESH_E_NOT_FOUND)
-            return 0;
-        after = run.number;
-        struct resumed resumed = {0};
-        size_t count = 0;
-        if (rc == 0)
-            rc = resumed_read(&self->db, &run, &resumed, &count);
-        if (rc == 0)
-            each(ctx, run.answer->run_answer->info, resumed.agents, resumed.ids, resumed.places,
-                resumed.done);
-        else
-            log_error("%s cannot be resumed: %s", run.id, mesh_strerror(rc));
-        agents_free(resumed.agents, count);
-        free(resumed.ids);
-        free(resumed.places);
-        free(resumed.done);
-        stored_run_release(&run);
-        if (db_error_is_storage(rc))
-            return rc;
-    }
 }
