@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "errors.h"
-#include "log.h"
 #include "server_parts.h"
 
 struct reply *reply_new(struct server *self, struct peer *peer, const struct operator_ *operator_,
@@ -109,4 +108,23 @@ void reply_audit(struct reply *reply, const char *what, const char *object, cons
     entry.object = (char *)object;
     entry.detail = (char *)detail;
     store_audit(reply->server->store, &entry);
+}
+
+bool page_takes(struct page *page, const ProtobufCMessage *message)
+{
+    page->bytes += wire_packed_size(message) + 8;
+    if (page->count > 0 && (page->count >= PAGE_ENTRIES_MAX || page->bytes > WIRE_PART_BYTES))
+        return false;
+    page->count++;
+    return true;
+}
+
+const char *labels_text(Mp__Label *const *labels, size_t count, char *text, size_t size)
+{
+    size_t used = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < count && used < size; i++)
+        used += (size_t)snprintf(
+            text + used, size - used, "%s%s=%s", i ? " " : "", labels[i]->key, labels[i]->value);
+    return text;
 }

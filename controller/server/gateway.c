@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "errors.h"
-#include "log.h"
 #include "wire.h"
 #include "zap.h"
 

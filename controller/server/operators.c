@@ -1,8 +1,5 @@
-#include <stdlib.h>
-#include <string.h>
 
 #include "errors.h"
-#include "log.h"
 #include "peek.h"
 #include "server_parts.h"
 
@@ -31,7 +28,7 @@ static const struct {
     {MP__ENVELOPE__BODY_STATUS_QUERY, admin_status, 0},
 };
 
-static const char *role_word(Mp__Role role)
+const char *role_word(Mp__Role role)
 {
     return role == MP__ROLE__ADMIN ? "admin" : role == MP__ROLE__OPERATOR ? "operator" : "viewer";
 }

@@ -1,9 +1,15 @@
 #ifndef MESHPERF_SERVER_PARTS_H
 #define MESHPERF_SERVER_PARTS_H
 
-// What the server's sources share; no other part includes this. server.c has the loop and the
-// director's way out, startup.c loads, sessions.c and enrol.c serve agents, admin.c and runs.c
-// serve operators, answers.c says it to them.
+// What the server's sources share; no other part includes this.
+//
+//   server.c                   the loop, and the director's way out
+//   startup.c                  loads and opens
+//   messages.c                 what agents say
+//   sessions.c, enrol.c        agents that are there, hosts that join
+//   operators.c                what operators ask
+//   admin_*.c checks.c runs.c  and what is done about it
+//   answers.c                  how they are told
 
 #include <czmq.h>
 #include <stdbool.h>
@@ -147,13 +153,26 @@ void member_set_labels(struct member *member, int strength, Mp__Label *const *la
 void agent_apply_hello(struct agent *agent, const Mp__Hello *hello);
 void member_persist(struct server *self, struct member *member, store_done *done, void *ctx);
 
-// ---- sessions.c and enrol.c: messages of agents; false cuts the connection off
+// ---- messages.c: false cuts the connection off
 bool agents_message(struct server *self, struct peer *peer, const void *bytes, size_t size);
+
+// ---- sessions.c
+// The session that lives on this connection; NULL: none.
+struct session *session_of(struct server *self, const struct peer *peer);
+void session_begin(
+    struct server *self, struct peer *peer, struct agent *agent, const Mp__Hello *hello);
+void session_send(struct server *self, struct session *session, Mp__Envelope *envelope);
 void session_end(struct server *self, struct session *session, bool orderly, const char *reason);
 void session_peer_gone(struct server *self, struct peer *peer, const char *reason);
 void sessions_sweep(void *server, int64_t now_mono_ns);
 void sessions_acknowledge(struct server *self);
+// Holds a HELLO and asks the present process whether it is alive. False if it certainly is not.
+bool newcomer_hold(
+    struct server *self, struct member *member, struct peer *peer, const Mp__Hello *hello);
+void newcomer_refuse(struct server *self, struct member *member); // the present one answered
 void newcomer_drop(struct server *self, struct member *member);
+
+// ---- enrol.c
 void token_persist(struct server *self, const struct token *token, store_done *done, void *ctx);
 void enrol_handle(struct server *self, struct peer *peer, const Mp__Enrol *enrol);
 
@@ -169,8 +188,17 @@ void reply_refuse(struct reply **reply_p, Mp__Refused__Code code, const char *fo
 void reply_committed(void *reply, int error); // a store_done: DONE, or STORAGE
 void reply_refuse_storage(struct reply **reply_p, int error);
 void reply_audit(struct reply *reply, const char *what, const char *object, const char *detail);
+// A part of a list: grows with each entry until it is full.
+#define PAGE_ENTRIES_MAX 500 // besides the bytes
+struct page {
+    size_t count;
+    size_t bytes;
+};
+bool page_takes(struct page *page, const ProtobufCMessage *entry);
+const char *labels_text(Mp__Label *const *labels, size_t count, char *text, size_t size);
 
-// ---- operators.c: the dispatch; admin.c, checks.c, runs.c: the handlers. Each takes the reply.
+// ---- operators.c: the dispatch; admin_*.c, checks.c, runs.c: the handlers. Each takes the reply.
+const char *role_word(Mp__Role role);
 typedef void operator_handler(struct server *self, struct reply *reply, Mp__Envelope *question);
 bool operators_message(struct server *self, struct peer *peer, const void *bytes, size_t size);
 operator_handler admin_agents, admin_agent_change, admin_token_create, admin_tokens,
