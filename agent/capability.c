@@ -1,7 +1,6 @@
 #include "capability.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
@@ -14,7 +13,6 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "identity.h"
 #include "link.h"
 #include "sctp.h"
 #include "probe.h"

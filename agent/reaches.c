@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <sodium.h>
 
-#include "log.h"
 #include "reach_thread.h"
 #include "report_wire.h"
 

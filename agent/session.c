@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "errors.h"
 #include "log.h"

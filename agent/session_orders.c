@@ -1,6 +1,5 @@
 // What the controller says, and what the tests answer to it.
 
-#include <sodium.h>
 #include <string.h>
 
 #include "errors.h"

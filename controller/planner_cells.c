@@ -4,8 +4,6 @@
 
 #include <czmq.h>
 
-#include "clock.h"
-
 // ------------------------------------------------------------------------------------------ ports
 
 static size_t port_bit(Mp__Transport transport, unsigned number)

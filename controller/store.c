@@ -1,14 +1,11 @@
 #include "store.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "errors.h"
 #include "store_parts.h"
 
 #define ERROR_SIZE 512

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "errors.h"
 #include "store_parts.h"
 #include "wire.h"
 

@@ -4,11 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "errors.h"
-#include "identity.h"
-#include "testspec.h"
 #include "wire_check.h"
 
 #define OPERATORS (WIRE_OPERATOR | WIRE_ADMIN)

@@ -1,12 +1,9 @@
 #include "check.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "check_parts.h"
-#include "fields.h"
-#include "report.h"
 
 static const struct {
     const char *format;

@@ -1,6 +1,5 @@
 // Checks for programs: one entry a check, in JSON, JSON lines, CSV and aligned columns.
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "check_parts.h"

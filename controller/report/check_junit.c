@@ -3,7 +3,6 @@
 // times are without a zone, and a case is passed, failed or skipped.
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "check_parts.h"
 #include "clock.h"

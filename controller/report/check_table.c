@@ -1,8 +1,5 @@
 // Checks for people: rule by rule, and what did not hold in words.
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "check_parts.h"
 #include "report_parts.h"
 

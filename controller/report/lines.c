@@ -1,6 +1,5 @@
 // Cells as lines: `wide`, one row a pair and test; `--pair`, everything about one pair.
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"

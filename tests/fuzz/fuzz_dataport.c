@@ -3,11 +3,9 @@
 // more than what was sent.
 
 #include <arpa/inet.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "clock.h"
 #include "dataport.h"
 #include "fuzz.h"
 

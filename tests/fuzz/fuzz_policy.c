@@ -1,7 +1,5 @@
 // A policy's text: what is taken makes checks, cells, verdicts and advice without a fault.
 
-#include <string.h>
-
 #include "fuzz.h"
 #include "policy.h"
 

@@ -2,7 +2,6 @@
 // making. Whatever it says, the counts that are reported agree with each other.
 
 #include <math.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

@@ -1,8 +1,6 @@
 // Agents killed in the middle of a run: the run ends, what could be measured is there, and the exit
 // status says the rest.
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "crash.h"

@@ -1,6 +1,5 @@
 // Links that are cut or slow in the middle of a run: one is lost, the other is not taken for dead.
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,6 @@
 // Who may join, who may speak, and what a newcomer that may not is told.
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "mesh.h"

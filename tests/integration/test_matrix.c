@@ -1,7 +1,6 @@
 // A small mesh with links that differ: does every cell say what the link really does, and does
 // every command end with the status that the contract promises?
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,6 @@
 // A mesh measured several times, a controller killed in the second pass, and cells measured again
 // alone after tests that went on beside each other.
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,6 @@
 // Ports against a router's rules: each observation that there is, provoked, and arrival judged by
 // the destination's own packet counters.
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

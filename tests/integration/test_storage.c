@@ -1,7 +1,6 @@
 // A full disk and a read-only state directory: the controller says so, refuses new runs, and takes
 // the agents' results when it can again.
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <czmq.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>

@@ -1,7 +1,6 @@
 // What meshperf reports against what the link really did: exact drop counters, shaper rates, and
 // iperf3 on the same link.
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

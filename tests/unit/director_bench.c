@@ -2,7 +2,6 @@
 
 #include "errors.h"
 #include "meshtest.h"
-#include "testspec.h"
 #include "wire.h"
 
 static int64_t fake_now(void *ctx)

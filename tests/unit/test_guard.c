@@ -1,6 +1,5 @@
 #include "meshtest.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "clock.h"

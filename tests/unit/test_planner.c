@@ -1,6 +1,5 @@
 #include <czmq.h>
 
-#include "bound.h"
 #include "clock.h"
 #include "director.h"
 #include "meshtest.h"

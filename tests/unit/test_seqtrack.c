@@ -3,7 +3,6 @@
 #include "meshtest.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "seqtrack.h"
 

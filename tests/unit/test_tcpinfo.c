@@ -1,7 +1,6 @@
 #include "meshtest.h"
 
 #include <netinet/in.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

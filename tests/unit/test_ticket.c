@@ -2,8 +2,6 @@
 
 #include "meshtest.h"
 
-#include <string.h>
-
 #include "ticket.h"
 
 struct parties {

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "control.h"
 #include "engine_bench.h"
 #include "kinds.h"
 #include "light.h"

@@ -3,7 +3,6 @@
 #include "meshtest.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "errors.h"
 #include "units.h"
