@@ -147,9 +147,9 @@ static void ask_driver(int fd, struct probe_record *record)
     struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
     if (ethtool(fd, record->interface, &info))
         snprintf(record->driver, sizeof record->driver, "%s", info.driver);
-    struct {
+    union {
         struct ethtool_link_settings settings;
-        uint32_t masks[3 * 127];
+        char room[sizeof(struct ethtool_link_settings) + sizeof(uint32_t[3 * 127])]; // its masks
     } link = {.settings.cmd = ETHTOOL_GLINKSETTINGS};
     // The first call tells how many words its masks have, the second gives the speed.
     if (!ethtool(fd, record->interface, &link) || link.settings.link_mode_masks_nwords >= 0)

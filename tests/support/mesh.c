@@ -27,7 +27,8 @@ struct task {
 
 // ------------------------------------------------------------------------------ processes
 
-static char *format_text(const char *format, va_list arguments)
+__attribute__((format(printf, 1, 0))) static char *format_text(
+    const char *format, va_list arguments)
 {
     char *text = NULL;
     if (vasprintf(&text, format, arguments) < 0)

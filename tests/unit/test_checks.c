@@ -66,7 +66,7 @@ static void a_policy_in_parts_becomes_a_run_that_keeps_it(void **state)
     struct bench *bench = *state;
     enrol_two(bench);
     assert_done(part_of(bench, 7, 0, 2, GOOD, 40));
-    Mp__Envelope *answer = part_of(bench, 7, 1, 2, GOOD + 40, strlen(GOOD) - 40);
+    Mp__Envelope *answer = part_of(bench, 7, 1, 2, &GOOD[40], strlen(GOOD) - 40);
     assert_int_equal(answer->body_case, MP__ENVELOPE__BODY_RUN_ACCEPTED);
     assert_string_equal(answer->run_accepted->run, "r-1");
     wire_free(&answer);
