@@ -26,9 +26,14 @@ void converge_begin(struct converge *self, double target)
     self->why = "the test was over before the first look";
 }
 
+static bool takes_samples(const struct converge *self)
+{
+    return self->target > 0 && !self->reached && self->count < CONVERGE_SAMPLES_MAX;
+}
+
 bool converge_add(struct converge *self, double value)
 {
-    if (!(self->target > 0) || self->reached || self->count == CONVERGE_SAMPLES_MAX)
+    if (!takes_samples(self))
         return false;
     self->samples[self->count++] = value;
     for (size_t i = 0; i < LOOKS; i++)
@@ -40,7 +45,7 @@ bool converge_add(struct converge *self, double value)
 bool converge_progress(struct converge *self, int64_t at_ns, uint64_t total)
 {
     bool due = false;
-    while (at_ns >= self->grid_ns) {
+    while (takes_samples(self) && at_ns >= self->grid_ns) {
         double share = (double)(self->grid_ns - self->last_ns) / (double)(at_ns - self->last_ns);
         double there = self->last_total + share * ((double)total - self->last_total);
         due = converge_add(self, there - self->grid_total) || due;

@@ -219,6 +219,18 @@ static void counts_at_any_times_become_equal_samples(void **state)
         assert_true(fabs(self.samples[i] - 100000) < 1e-6);
 }
 
+// A hundred years are a billion samples, of which none is needed.
+static void a_jump_in_time_takes_no_time(void **state)
+{
+    (void)state;
+    struct converge self;
+    for (int wanted = 0; wanted < 2; wanted++) {
+        converge_begin(&self, wanted ? 0.05 : 0);
+        (void)converge_progress(&self, INT64_MAX / 2, 1000);
+        assert_int_equal(self.count, wanted ? CONVERGE_SAMPLES_MAX : 0);
+    }
+}
+
 static void a_sawtooth_is_measured_from_fall_to_fall(void **state)
 {
     (void)state;
@@ -257,6 +269,7 @@ int main(void)
         cmocka_unit_test(a_path_of_which_nothing_is_known_is_not_claimed),
         cmocka_unit_test(nothing_and_not_a_number_are_never_claimed),
         cmocka_unit_test(counts_at_any_times_become_equal_samples),
+        cmocka_unit_test(a_jump_in_time_takes_no_time),
         cmocka_unit_test(a_sawtooth_is_measured_from_fall_to_fall),
         cmocka_unit_test(a_fall_in_several_steps_is_one),
     };
