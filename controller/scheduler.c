@@ -1,294 +1,8 @@
-#include "scheduler.h"
+#include "scheduler_parts.h"
 
 #include <czmq.h>
 
 #include "mix.h"
-
-#define NO_GROUP UINT32_MAX
-
-// A machine or a shared value as this run sees it.
-struct crowd {
-    uint32_t resource; // the ledger's number
-    uint32_t limit;    // shared: tests at once; 0 for a machine
-    double capacity;
-    uint32_t load;     // remaining edges that touch (machine) or cross (shared) it
-    uint32_t *members; // hosts
-    uint32_t member_count;
-    uint64_t *bits; // shared: the members as a set
-};
-
-struct entry {
-    uint32_t load, node;
-};
-
-struct scheduler {
-    ledger_t *ledger;
-    Mp__Mode mode;
-    bool bidir, split; // split: sending and receiving slots are nodes of their own
-    uint64_t rate_bps;
-    uint32_t hosts, nodes;
-    size_t words;
-    struct schedule_host *host;
-    uint32_t *position; // place on the circle, a seeded permutation
-    uint64_t *out, *in; // remaining edges by sender and by receiver
-    uint64_t *running;  // by sender
-    uint64_t *free;     // nodes' free slots, receivers behind senders when split
-    uint32_t *load;     // of each node: remaining edges between present hosts
-    uint32_t *in_use;   // of each node: its running edges
-    bool *away, *pending, *blocked;
-    uint32_t *woken_by;     // of a pending node: the only group that may have changed, or NO_GROUP
-    uint32_t *machine;      // of each host: group or NO_GROUP
-    uint32_t **shared;      // of each declared label and host: group or NO_GROUP
-    uint32_t *shared_first; // of each declared label: its first group; one more behind the last
-    size_t shared_count;
-    struct crowd *groups;
-    uint32_t group_count;
-    struct entry *heap; // free nodes that may have become able to start, largest load first
-    uint32_t heap_count;
-    bool heap_stale;
-    bool *full; // of each shared group, while partners are chosen
-    uint64_t seen_version;
-    size_t remaining, startable, running_count;
-};
-
-// ------------------------------------------------------------------------------------------- bits
-
-static bool bit(const uint64_t *bits, size_t i)
-{
-    return bits[i / 64] >> (i % 64) & 1;
-}
-
-static void bit_put(uint64_t *bits, size_t i, bool value)
-{
-    uint64_t mask = UINT64_C(1) << (i % 64);
-    bits[i / 64] = value ? bits[i / 64] | mask : bits[i / 64] & ~mask;
-}
-
-static uint64_t *row(const scheduler_t *self, uint64_t *matrix, uint32_t host)
-{
-    return matrix + host * self->words;
-}
-
-static uint32_t sender_node(uint32_t host)
-{
-    return host;
-}
-
-static uint32_t receiver_node(const scheduler_t *self, uint32_t host)
-{
-    return self->split ? self->hosts + host : host;
-}
-
-static uint32_t host_of(const scheduler_t *self, uint32_t node)
-{
-    return node < self->hosts ? node : node - self->hosts;
-}
-
-static uint64_t *free_bits(const scheduler_t *self, bool receivers)
-{
-    return self->free + (self->split && receivers ? self->words : 0);
-}
-
-// ------------------------------------------------------------------- nodes that are worth a look
-
-static bool before(const scheduler_t *self, struct entry a, struct entry b)
-{
-    if (a.load != b.load)
-        return a.load > b.load;
-    uint32_t pa = self->position[host_of(self, a.node)], pb = self->position[host_of(self, b.node)];
-    return pa != pb ? pa < pb : a.node < b.node;
-}
-
-static void sift_down(scheduler_t *self, uint32_t i)
-{
-    struct entry moving = self->heap[i];
-    for (;;) {
-        uint32_t child = 2 * i + 1;
-        if (child >= self->heap_count)
-            break;
-        if (child + 1 < self->heap_count && before(self, self->heap[child + 1], self->heap[child]))
-            child++;
-        if (!before(self, self->heap[child], moving))
-            break;
-        self->heap[i] = self->heap[child];
-        i = child;
-    }
-    self->heap[i] = moving;
-}
-
-static void heap_rebuild(scheduler_t *self)
-{
-    for (uint32_t i = 0; i < self->heap_count; i++)
-        self->heap[i].load = self->load[self->heap[i].node];
-    for (uint32_t i = self->heap_count / 2; i-- > 0;)
-        sift_down(self, i);
-    self->heap_stale = false;
-}
-
-static bool node_free(const scheduler_t *self, uint32_t node)
-{
-    return bit(free_bits(self, node >= self->hosts), host_of(self, node));
-}
-
-static void look_because(scheduler_t *self, uint32_t node, uint32_t group)
-{
-    if (self->pending[node]) {
-        if (self->woken_by[node] != group)
-            self->woken_by[node] = NO_GROUP;
-        return;
-    }
-    if (self->load[node] == 0 || !node_free(self, node))
-        return;
-    self->pending[node] = true;
-    self->woken_by[node] = group;
-    struct entry moving = {self->load[node], node};
-    uint32_t i = self->heap_count++;
-    while (i > 0 && before(self, moving, self->heap[(i - 1) / 2])) {
-        self->heap[i] = self->heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    self->heap[i] = moving;
-}
-
-static void look_at(scheduler_t *self, uint32_t node)
-{
-    look_because(self, node, NO_GROUP);
-}
-
-static void look_at_host(scheduler_t *self, uint32_t host, uint32_t group)
-{
-    look_because(self, sender_node(host), group);
-    look_because(self, receiver_node(self, host), group);
-}
-
-static uint32_t heap_pop(scheduler_t *self)
-{
-    uint32_t node = self->heap[0].node;
-    self->heap[0] = self->heap[--self->heap_count];
-    if (self->heap_count > 0)
-        sift_down(self, 0);
-    self->pending[node] = false;
-    return node;
-}
-
-// ----------------------------------------------------------------------------------------- groups
-
-// Groups that a test from -> to uses: at most two machines and two values of each declared label.
-#define EDGE_GROUPS_MAX 40
-
-static uint32_t edge_groups(
-    const scheduler_t *self, uint32_t from, uint32_t to, uint32_t groups[EDGE_GROUPS_MAX])
-{
-    uint32_t count = 0;
-    if (self->machine[from] != NO_GROUP)
-        groups[count++] = self->machine[from];
-    if (self->machine[to] != NO_GROUP && self->machine[to] != self->machine[from])
-        groups[count++] = self->machine[to];
-    for (size_t s = 0; s < self->shared_count; s++) {
-        uint32_t a = self->shared[s][from], b = self->shared[s][to];
-        if (a == b)
-            continue;
-        if (a != NO_GROUP)
-            groups[count++] = a;
-        if (b != NO_GROUP)
-            groups[count++] = b;
-    }
-    return count;
-}
-
-static bool group_free(const scheduler_t *self, const struct crowd *group)
-{
-    return group->limit ? ledger_shared_free(self->ledger, group->resource, group->limit)
-                        : ledger_machine_free(self->ledger, group->resource, self->rate_bps);
-}
-
-static void edge_claim(scheduler_t *self, uint32_t from, uint32_t to, bool take)
-{
-    uint32_t groups[EDGE_GROUPS_MAX], count = edge_groups(self, from, to, groups);
-    ledger_hosts_claim(
-        self->ledger, self->mode, self->bidir, self->host[from].host, self->host[to].host, take);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct crowd *group = &self->groups[groups[i]];
-        if (group->limit)
-            ledger_shared_claim(self->ledger, group->resource, take);
-        else
-            ledger_machine_claim(self->ledger, group->resource, self->rate_bps, take);
-    }
-}
-
-// Loads of an edge between present hosts appear or go.
-static void edge_load(scheduler_t *self, uint32_t from, uint32_t to, bool add)
-{
-    uint32_t groups[EDGE_GROUPS_MAX], count = edge_groups(self, from, to, groups);
-    uint32_t step = add ? 1 : (uint32_t)-1;
-    uint32_t ends[2] = {sender_node(from), receiver_node(self, to)};
-    for (int i = 0; i < 2; i++) {
-        self->load[ends[i]] += step;
-        if (add && self->pending[ends[i]])
-            self->heap_stale = true;
-    }
-    for (uint32_t i = 0; i < count; i++)
-        self->groups[groups[i]].load += step;
-    self->startable += add ? 1 : (size_t)-1;
-}
-
-static uint32_t group_number(
-    scheduler_t *self, uint32_t first, uint32_t resource, uint32_t limit, double capacity)
-{
-    for (uint32_t i = first; i < self->group_count; i++)
-        if (self->groups[i].resource == resource && self->groups[i].limit == limit)
-            return i;
-    self->groups = realloc(self->groups, (self->group_count + 1) * sizeof *self->groups);
-    if (!self->groups)
-        abort();
-    self->groups[self->group_count] =
-        (struct crowd){.resource = resource, .limit = limit, .capacity = capacity};
-    return self->group_count++;
-}
-
-static void group_join(scheduler_t *self, uint32_t number, uint32_t host)
-{
-    struct crowd *group = &self->groups[number];
-    group->members = realloc(group->members, (group->member_count + 1) * sizeof *group->members);
-    if (!group->members)
-        abort();
-    group->members[group->member_count++] = host;
-    if (group->limit && !group->bits)
-        group->bits = zmalloc((self->words + 1) * sizeof *group->bits);
-    if (group->bits)
-        bit_put(group->bits, host, true);
-}
-
-static void groups_open(scheduler_t *self, const struct schedule_config *config)
-{
-    self->machine = zmalloc((self->hosts + 1) * sizeof *self->machine);
-    for (uint32_t h = 0; h < self->hosts; h++) {
-        uint32_t machine = self->host[h].machine;
-        self->machine[h] = NO_GROUP;
-        if (machine == LEDGER_NONE || self->mode == MP__MODE__CONCURRENT)
-            continue;
-        double capacity = ledger_machine_capacity(self->ledger, machine, self->rate_bps);
-        self->machine[h] = group_number(self, 0, machine, 0, capacity);
-        group_join(self, self->machine[h], h);
-    }
-    self->shared_count = config->shared_count;
-    self->shared = zmalloc((self->shared_count + 1) * sizeof *self->shared);
-    self->shared_first = zmalloc((self->shared_count + 1) * sizeof *self->shared_first);
-    self->shared_first[0] = self->group_count;
-    for (size_t s = 0; s < self->shared_count; s++) {
-        uint32_t first = self->group_count, limit = config->shared[s].limit;
-        self->shared[s] = zmalloc((self->hosts + 1) * sizeof **self->shared);
-        for (uint32_t h = 0; h < self->hosts; h++) {
-            uint32_t value = config->shared[s].values[h];
-            self->shared[s][h] = NO_GROUP;
-            if (value == LEDGER_NONE)
-                continue;
-            self->shared[s][h] = group_number(self, first, value, limit, limit);
-            group_join(self, self->shared[s][h], h);
-        }
-        self->shared_first[s + 1] = self->group_count;
-    }
-}
 
 // ------------------------------------------------------------------------------------------- life
 
@@ -375,8 +89,8 @@ bool scheduler_add(scheduler_t *self, uint32_t from, uint32_t to)
     self->remaining++;
     if (both_present(self, from, to)) {
         edge_load(self, from, to, true);
-        look_at(self, sender_node(from));
-        look_at(self, receiver_node(self, to));
+        queue_node(self, sender_node(from));
+        queue_node(self, receiver_node(self, to));
     }
     return true;
 }
@@ -417,7 +131,7 @@ static void presence(scheduler_t *self, uint32_t host, bool present)
         bit_put(free_bits(self, i == 1), host, free_now);
     }
     if (present)
-        look_at_host(self, host, NO_GROUP);
+        queue_host(self, host, NO_GROUP);
 }
 
 void scheduler_leave(scheduler_t *self, uint32_t host)
@@ -555,7 +269,7 @@ static void slot_take(scheduler_t *self, uint32_t node)
         (self->host[host].at_once && self->in_use[node] >= self->host[host].at_once))
         bit_put(free_bits(self, node >= self->hosts), host, false);
     else
-        look_at(self, node);
+        queue_node(self, node);
 }
 
 static void slot_give(scheduler_t *self, uint32_t node)
@@ -565,7 +279,7 @@ static void slot_give(scheduler_t *self, uint32_t node)
     if (self->away[host])
         return;
     bit_put(free_bits(self, node >= self->hosts), host, true);
-    look_at(self, node);
+    queue_node(self, node);
 }
 
 static void take(scheduler_t *self, uint32_t from, uint32_t to)
@@ -583,14 +297,12 @@ bool scheduler_next(scheduler_t *self, uint32_t *from, uint32_t *to)
     if (self->seen_version != ledger_version(self->ledger)) {
         // Another run gave something back.
         for (uint32_t node = 0; node < self->nodes; node++)
-            look_at(self, node);
+            queue_node(self, node);
         self->seen_version = ledger_version(self->ledger);
     }
-    if (self->heap_stale)
-        heap_rebuild(self);
     sieve_update(self);
     while (self->heap_count > 0) {
-        uint32_t node = heap_pop(self), group = self->woken_by[node];
+        uint32_t node = queue_pop(self), group = self->woken_by[node];
         if (self->load[node] == 0 || !node_free(self, node))
             continue;
         if (group != NO_GROUP && !group_free(self, &self->groups[group])) {
@@ -628,7 +340,7 @@ void scheduler_release(scheduler_t *self, uint32_t from, uint32_t to)
     for (uint32_t i = 0; i < count; i++) {
         const struct crowd *group = &self->groups[groups[i]];
         for (uint32_t m = 0; full[i] && m < group->member_count; m++)
-            look_at_host(self, group->members[m], groups[i]);
+            queue_host(self, group->members[m], groups[i]);
     }
 }
 
