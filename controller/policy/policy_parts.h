@@ -34,7 +34,7 @@ struct node {
 // without children.
 struct node *tree_parse(pool_t *pool, const char *text, size_t size, struct policy_error *error);
 
-// ------------------------------------------------------------------------------------ reading
+// ----------------------------------------------------------------------------------- reader.c
 
 // What the readers hand on. They return false after `fail`.
 struct reader {
@@ -65,6 +65,8 @@ bool read_texts(struct reader *reader, const struct node *node, const char *what
 // One of `words`, whose index is stored.
 bool read_word(struct reader *reader, const struct node *node, const char *what,
     const char *const *words, size_t count, unsigned *index);
+bool read_duration(struct reader *reader, const struct node *node, const char *what,
+    int64_t least_ns, int64_t most_ns, int64_t *duration_ns);
 char *without_blanks(const char *text, char *copy, size_t size); // NULL: too long
 
 // words.c: the small languages within a text
@@ -73,8 +75,6 @@ bool read_ports(struct reader *reader, const struct node *node, bool any, struct
 // Sorted, and each port once; how many are left of `count`, which is at least 1.
 size_t ports_merge(struct policy_ports *ports, size_t count);
 bool read_set(struct reader *reader, const struct node *node, struct policy_set *set);
-bool read_duration(struct reader *reader, const struct node *node, const char *what, int64_t least_ns,
-    int64_t most_ns, int64_t *duration_ns);
 // expect.c
 bool read_expect(struct reader *reader, const struct node *node, struct policy_rule *rule);
 // rules.c
