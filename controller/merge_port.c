@@ -58,6 +58,7 @@ struct arrival {
     const char *seen_from; // borrowed
     bool half_open;        // a SYN, not the nonce
     bool doubtful;         // connections that may have been ours, or somebody else's
+    bool hidden;           // by a service, which has the connection
 };
 
 static bool is_source_port(const Mp__LightOutcome *near, uint32_t port)
@@ -68,9 +69,15 @@ static bool is_source_port(const Mp__LightOutcome *near, uint32_t port)
     return false;
 }
 
-// The nonce arrived, or a connection from the probe's source port began. Another connection to the
-// agent's own listener may be the probe behind a translation of ports: then nothing is claimed. To
-// a service's port others connect all the time.
+static bool answered(const Mp__LightOutcome *near)
+{
+    return near->observed == MP__OBSERVED__OBSERVED_OPEN ||
+           near->observed == MP__OBSERVED__OBSERVED_ACCEPTED;
+}
+
+// The nonce arrived, or a connection from the probe's source port began. Another connection may be
+// the probe behind a translation of ports: then nothing is claimed. A service keeps its connections
+// to itself: that it got none is known only where none was made.
 static struct arrival arrival_of(const Mp__LightOutcome *near, const Mp__LightOutcome *far)
 {
     struct arrival seen = {.arrived = MP__ARRIVED__ARRIVED_UNKNOWN};
@@ -94,7 +101,8 @@ static struct arrival arrival_of(const Mp__LightOutcome *near, const Mp__LightOu
         }
         seen.doubtful = true;
     }
-    if (seen.doubtful && seen.arrived == MP__ARRIVED__ARRIVED_NO)
+    seen.hidden = far->listener == MP__LISTENER__LISTENER_SERVICE && answered(near);
+    if ((seen.doubtful || seen.hidden) && seen.arrived == MP__ARRIVED__ARRIVED_NO)
         seen.arrived = MP__ARRIVED__ARRIVED_UNKNOWN;
     return seen;
 }
@@ -153,8 +161,12 @@ static void say_arrival(struct text *text, const struct arrival *arrival,
             add(text, "; %s saw %s", names->to, arrival->half_open ? "the SYN" : "it arrive");
         if (arrival->seen_from && *arrival->seen_from)
             add(text, "%s from %s", open ? ", seen" : "", arrival->seen_from);
+        if (far->reason && *far->reason)
+            add(text, ", %s", far->reason);
     } else if (arrival->arrived == MP__ARRIVED__ARRIVED_NO) {
         add(text, "; nothing arrived at %s", names->to);
+    } else if (arrival->hidden) {
+        add(text, "; %s cannot tell what arrived: a service holds the port", names->to);
     } else if (arrival->doubtful) {
         add(text, "; connections that %s saw may have been others'", names->to);
     } else {

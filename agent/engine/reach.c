@@ -77,13 +77,11 @@ int reach_socket(unsigned family, Mp__Transport transport)
     return fd;
 }
 
-struct entry *reach_entry_of(
-    struct reach *self, const uint8_t *bytes, size_t size, const struct listener *listener)
+struct entry *reach_entry_of(struct reach *self, const uint8_t *bytes, size_t size)
 {
     const uint8_t *id = reach_peek(bytes, size);
     for (size_t i = 0; id && i < self->count; i++)
-        if (self->entries[i].listener == listener &&
-            memcmp(self->entries[i].peer.keys.id, id, TICKET_ID_SIZE) == 0)
+        if (memcmp(self->entries[i].peer.keys.id, id, TICKET_ID_SIZE) == 0)
             return &self->entries[i];
     return NULL;
 }
@@ -157,7 +155,6 @@ void reach_open(reach_t *self, int64_t now_mono_ns)
     self->listen_until_mono_ns = now_mono_ns + testspec_listen_ns(&self->spec);
     self->look_mono_ns = now_mono_ns + LOOK_NS;
     self->cookies_always = diag_cookies_always();
-    self->diag_works = true;
     far_open(self);
 }
 

@@ -15,9 +15,11 @@
 #define BUFFER_SIZE 32768
 #define PATIENCE_MS 500
 
+// What one dump of the kernel's sockets is for.
 struct look {
-    struct listener *listeners; // half-open ones go there
-    const struct port *port;    // or: does anybody have this one?
+    void (*take)(const struct nlmsghdr *header, const char *local, struct look *look);
+    struct listener *listeners; // of half_open and drops
+    const struct port *port;    // of holder
     const char *address;
     bool found;
 };
@@ -39,29 +41,58 @@ static bool is_wildcard(const char *address)
     return strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
 }
 
-static void half_open(const struct inet_diag_msg *socket, const char *local, struct look *look)
+static const struct inet_diag_msg *socket_of(const struct nlmsghdr *header)
 {
+    return mnl_nlmsg_get_payload(header);
+}
+
+static bool is_at(const struct listener *l, const struct nlmsghdr *header)
+{
+    return l->port.transport == MP__TRANSPORT__OVER_TCP &&
+           l->port.number == ntohs(socket_of(header)->id.idiag_sport);
+}
+
+static void half_open(const struct nlmsghdr *header, const char *local, struct look *look)
+{
+    const struct inet_diag_msg *socket = socket_of(header);
     struct reach_contact contact = {.port = ntohs(socket->id.idiag_dport)};
     end_text(socket->idiag_family, socket->id.idiag_dst, contact.address);
     for (struct listener *l = look->listeners; l; l = l->next)
-        if (l->port.transport == MP__TRANSPORT__OVER_TCP &&
-            l->port.number == ntohs(socket->id.idiag_sport) && strcmp(l->address, local) == 0)
+        if (is_at(l, header) && strcmp(l->address, local) == 0)
             contact_add(l, &contact);
+}
+
+static void drops(const struct nlmsghdr *header, const char *local, struct look *look)
+{
+    const struct nlattr *attribute;
+    uint32_t dropped = 0;
+    mnl_attr_for_each(attribute, header, sizeof(struct inet_diag_msg))
+    {
+        const uint32_t *memory = mnl_attr_get_payload(attribute);
+        if (mnl_attr_get_type(attribute) == INET_DIAG_SKMEMINFO &&
+            mnl_attr_get_payload_len(attribute) > SK_MEMINFO_DROPS * sizeof *memory)
+            dropped = memory[SK_MEMINFO_DROPS];
+    }
+    for (struct listener *l = look->listeners; l; l = l->next)
+        if (is_at(l, header) && (is_wildcard(local) || strcmp(l->address, local) == 0))
+            l->drops += dropped;
+}
+
+static void holder(const struct nlmsghdr *header, const char *local, struct look *look)
+{
+    if (ntohs(socket_of(header)->id.idiag_sport) == look->port->number &&
+        (is_wildcard(local) || strcmp(local, look->address) == 0))
+        look->found = true;
 }
 
 static int each_socket(const struct nlmsghdr *header, void *arg)
 {
     struct look *look = arg;
-    const struct inet_diag_msg *socket = mnl_nlmsg_get_payload(header);
     char local[PROBE_ADDRESS_SIZE];
-    if (mnl_nlmsg_get_payload_len(header) < sizeof *socket)
+    if (mnl_nlmsg_get_payload_len(header) < sizeof(struct inet_diag_msg))
         return MNL_CB_OK;
-    end_text(socket->idiag_family, socket->id.idiag_src, local);
-    if (look->listeners)
-        half_open(socket, local, look);
-    else if (ntohs(socket->id.idiag_sport) == look->port->number &&
-             (is_wildcard(local) || strcmp(local, look->address) == 0))
-        look->found = true;
+    end_text(socket_of(header)->idiag_family, socket_of(header)->id.idiag_src, local);
+    look->take(header, local, look);
     return MNL_CB_OK;
 }
 
@@ -82,6 +113,7 @@ static bool dump(uint8_t family, uint8_t protocol, uint32_t states, struct look 
     request->sdiag_family = family;
     request->sdiag_protocol = protocol;
     request->idiag_states = states;
+    request->idiag_ext = look->take == drops ? 1u << (INET_DIAG_SKMEMINFO - 1) : 0;
     bool good = mnl_socket_bind(netlink, 0, MNL_SOCKET_AUTOPID) == 0 &&
                 mnl_socket_sendto(netlink, header, header->nlmsg_len) > 0;
     int more = MNL_CB_OK;
@@ -106,27 +138,41 @@ bool diag_listens(const struct port *port, const char *address)
     } of[] = {[MP__TRANSPORT__OVER_TCP] = {IPPROTO_TCP, 1u << TCP_LISTEN},
         [MP__TRANSPORT__OVER_UDP] = {IPPROTO_UDP, 1u << TCP_CLOSE},
         [MP__TRANSPORT__OVER_SCTP] = {IPPROTO_SCTP, 1u << TCP_LISTEN}};
-    struct look look = {.port = port, .address = address};
+    struct look look = {.take = holder, .port = port, .address = address};
     (void)dump(AF_INET6, of[port->transport].protocol, of[port->transport].states, &look);
     if (!look.found && family_of(address) == AF_INET)
         (void)dump(AF_INET, of[port->transport].protocol, of[port->transport].states, &look);
     return look.found;
 }
 
-bool diag_half_open(struct listener *listeners)
+// The TCP sockets in one state, of each family that the listeners have.
+static bool dump_tcp(struct listener *listeners, unsigned state, struct look *look)
 {
-    struct look look = {.listeners = listeners};
     bool wanted[2] = {false, false}, works = true;
     for (struct listener *l = listeners; l; l = l->next)
         if (l->port.transport == MP__TRANSPORT__OVER_TCP) {
             wanted[family_of(l->address) == AF_INET6] = true;
-            // A service that listens to both families has its IPv4 callers among the IPv6 sockets.
+            // A service that listens to both families is among the IPv6 sockets, with its callers.
             wanted[1] = wanted[1] || l->service;
         }
     for (int six = 0; six < 2 && works; six++)
         if (wanted[six])
-            works = dump(six ? AF_INET6 : AF_INET, IPPROTO_TCP, 1u << TCP_SYN_RECV, &look);
+            works = dump(six ? AF_INET6 : AF_INET, IPPROTO_TCP, 1u << state, look);
     return works;
+}
+
+bool diag_half_open(struct listener *listeners)
+{
+    struct look look = {.take = half_open, .listeners = listeners};
+    return dump_tcp(listeners, TCP_SYN_RECV, &look);
+}
+
+bool diag_drops(struct listener *listeners)
+{
+    struct look look = {.take = drops, .listeners = listeners};
+    for (struct listener *l = listeners; l; l = l->next)
+        l->drops = 0;
+    return dump_tcp(listeners, TCP_LISTEN, &look);
 }
 
 bool diag_cookies_always(void)

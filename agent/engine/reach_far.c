@@ -128,6 +128,9 @@ void far_open(struct reach *self)
     for (size_t i = 0; i < self->count; i++)
         if (self->entries[i].listener)
             self->entries[i].service = self->entries[i].listener->service;
+    self->diag_works = diag_drops(self->listeners);
+    for (struct listener *l = self->listeners; l; l = l->next)
+        l->drops_before = l->drops;
 }
 
 // ----------------------------------------------------------------------------------------
@@ -138,18 +141,21 @@ static bool may_speak(const struct reach *self, const char *address)
     return !self->allowed || self->allowed(self->ctx, address);
 }
 
-// The whole question of somebody: whose probe is it? The answer is written if it is one.
-static struct entry *recognise(struct reach *self, const struct listener *listener,
+// The whole question of somebody: whose probe is it? The answer is written if it is one. It may
+// have been meant for another port and translated to this one: then it has arrived, and gets no
+// answer.
+static const struct entry *recognise(struct reach *self, const struct listener *listener,
     const uint8_t *bytes, size_t size, const struct reach_contact *from, uint8_t answer[REACH_SIZE])
 {
     uint8_t nonce[16];
-    struct entry *entry = reach_entry_of(self, bytes, size, listener);
-    if (!entry ||
+    struct entry *entry = reach_entry_of(self, bytes, size);
+    if (!entry || !entry->listener || entry->peer.port.transport != listener->port.transport ||
         (!reach_unpack(&entry->peer.keys, REACH_ASK, bytes, size, nonce) &&
             !reach_unpack(&entry->peer.keys, PATH_ASK_SHORT, bytes, size, nonce)) ||
         !may_speak(self, from->address))
         return NULL;
     entry->outcome.arrived = MP__ARRIVED__ARRIVED_YES;
+    entry->came_to = listener;
     memcpy(entry->outcome.seen_from, from->address, sizeof entry->outcome.seen_from);
     reach_pack(&entry->peer.keys, REACH_REPLY, nonce, answer);
     return entry;
@@ -169,8 +175,9 @@ static void on_datagrams(struct reach *self, struct listener *listener)
         if (got < 0)
             return;
         reach_text(&peer, &from);
-        bool whole = got >= REACH_SIZE;
-        if (!whole || !recognise(self, listener, bytes, REACH_SIZE, &from, head))
+        const struct entry *entry =
+            got < REACH_SIZE ? NULL : recognise(self, listener, bytes, REACH_SIZE, &from, head);
+        if (!entry || entry->listener != listener)
             continue;
         size_t length = bytes[REACH_AT_TYPE] == PATH_ASK_SHORT ? REACH_SIZE : (size_t)got;
         memcpy(bytes, head, sizeof head);
@@ -186,7 +193,7 @@ static void connection_end(struct reach *self, struct connection **at)
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     (void)setsockopt(connection->watch.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     reach_unwatch(&connection->watch);
-    if (!connection->answered)
+    if (!connection->known)
         contact_add(connection->listener, &connection->peer);
     *at = connection->next;
     self->connection_count--;
@@ -238,7 +245,7 @@ static void on_bytes(struct reach *self, struct connection *connection)
     uint8_t answer[REACH_SIZE];
     while (*at != connection)
         at = &(*at)->next;
-    if (connection->answered) { // it was to close
+    if (connection->known) { // it was to close
         connection_end(self, at);
         return;
     }
@@ -250,14 +257,14 @@ static void on_bytes(struct reach *self, struct connection *connection)
         connection->got += (size_t)got;
     if (got > 0 && connection->got < REACH_SIZE)
         return;
-    if (got > 0 && recognise(self, connection->listener, connection->bytes, connection->got,
-                       &connection->peer, answer)) {
-        connection->answered = true;
-        if (send(connection->watch.fd, answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL) ==
+    const struct entry *entry = got <= 0 ? NULL
+                                         : recognise(self, connection->listener, connection->bytes,
+                                               connection->got, &connection->peer, answer);
+    connection->known = entry != NULL;
+    if (!entry || entry->listener != connection->listener ||
+        send(connection->watch.fd, answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL) !=
             (ssize_t)sizeof answer)
-            return;
-    }
-    connection_end(self, at);
+        connection_end(self, at);
 }
 
 void far_event(struct reach *self, struct watch *watch, int64_t now)
@@ -292,38 +299,49 @@ static void take_contacts(const struct reach *self, struct entry *entry)
             out->contacts[out->contact_count++] = l->contacts[i];
 }
 
-// Silence at a listener proves that nothing arrived only if it stood open all the time, and if an
-// arrival would have been seen.
+// Why nobody can say that nothing arrived at this listener; NULL: it can be said. It must have
+// stood open all the time (or be a TCP service's), and an arrival must have left a trace.
+static const char *doubt(const struct reach *self, const struct listener *l, bool in_time)
+{
+    bool open = l->watch.fd >= 0, tcp = l->port.transport == MP__TRANSPORT__OVER_TCP;
+    if (!open && !l->service)
+        return l->why;
+    if (!open && !tcp)
+        return "a service holds the port";
+    if (!in_time)
+        return "the listener was closed before the probes ended";
+    if (l->port.transport == MP__TRANSPORT__OVER_SCTP)
+        return "an SCTP listener does not learn of an INIT whose answer is lost";
+    if (tcp && !self->diag_works)
+        return "the kernel does not show half-open connections (sock_diag)";
+    if (tcp && self->cookies_always)
+        return "with tcp_syncookies=2 the kernel keeps no half-open connections";
+    if (tcp && l->drops != l->drops_before)
+        return "packets came to the port and vanished there: answers may be rejected on the way "
+               "back";
+    return NULL;
+}
+
 static void settle(const struct reach *self, struct entry *entry, bool in_time)
 {
     const struct listener *l = entry->listener;
     struct reach_outcome *out = &entry->outcome;
-    bool open = l->watch.fd >= 0, tcp = l->port.transport == MP__TRANSPORT__OVER_TCP;
+    char port[PORT_TEXT_SIZE];
     out->outcome = PROBE_OK;
     *out->reason = '\0';
-    out->listener = open         ? MP__LISTENER__LISTENER_AGENT
-                    : l->service ? MP__LISTENER__LISTENER_SERVICE
-                                 : MP__LISTENER__LISTENER_NONE;
+    out->listener = l->watch.fd >= 0 ? MP__LISTENER__LISTENER_AGENT
+                    : l->service     ? MP__LISTENER__LISTENER_SERVICE
+                                     : MP__LISTENER__LISTENER_NONE;
     take_contacts(self, entry);
-    if (out->arrived == MP__ARRIVED__ARRIVED_YES)
+    if (out->arrived == MP__ARRIVED__ARRIVED_YES) {
+        if (entry->came_to != l)
+            snprintf(out->reason, PROBE_TEXT_SIZE, "translated to %s",
+                port_format(&entry->came_to->port, port));
         return;
-    out->arrived = MP__ARRIVED__ARRIVED_UNKNOWN;
-    if (!open)
-        snprintf(
-            out->reason, PROBE_TEXT_SIZE, "%s", l->service ? "a service holds the port" : l->why);
-    else if (!in_time)
-        snprintf(out->reason, PROBE_TEXT_SIZE, "the listener was closed before the probes ended");
-    else if (l->port.transport == MP__TRANSPORT__OVER_SCTP)
-        snprintf(out->reason, PROBE_TEXT_SIZE,
-            "an SCTP listener does not learn of an INIT whose answer is lost");
-    else if (tcp && !self->diag_works)
-        snprintf(out->reason, PROBE_TEXT_SIZE,
-            "the kernel does not show half-open connections (sock_diag)");
-    else if (tcp && self->cookies_always)
-        snprintf(out->reason, PROBE_TEXT_SIZE,
-            "with tcp_syncookies=2 the kernel keeps no half-open connections");
-    else
-        out->arrived = MP__ARRIVED__ARRIVED_NO;
+    }
+    const char *why = doubt(self, l, in_time);
+    out->arrived = why ? MP__ARRIVED__ARRIVED_UNKNOWN : MP__ARRIVED__ARRIVED_NO;
+    snprintf(out->reason, PROBE_TEXT_SIZE, "%s", why ? why : "");
 }
 
 void far_close(struct reach *self, bool in_time)
@@ -337,7 +355,8 @@ void far_close(struct reach *self, bool in_time)
     for (l = self->listeners; l; l = l->next)
         if (l->watch.fd >= 0 && l->port.transport != MP__TRANSPORT__OVER_UDP)
             on_connections(self, l, 0);
-    self->diag_works = diag_half_open(self->listeners) && self->diag_works;
+    self->diag_works =
+        diag_half_open(self->listeners) && diag_drops(self->listeners) && self->diag_works;
     while (self->connections)
         connection_end(self, &self->connections);
     for (size_t i = 0; i < self->count; i++)

@@ -34,10 +34,11 @@ struct entry {
     struct watch watch; // probing end
     struct reach_peer peer;
     struct reach_outcome outcome;
-    struct listener *listener; // listening end; NULL: none
-    bool service, quiet;       // quiet: connect only
-    bool shook;                // a handshake was completed in some try
-    bool uncovered;            // the listener was not open for all of the time
+    struct listener *listener;      // listening end; NULL: none
+    const struct listener *came_to; // where its question arrived
+    bool service, quiet;            // quiet: connect only
+    bool shook;                     // a handshake was completed in some try
+    bool uncovered;                 // the listener was not open for all of the time
     enum step step;
     int64_t due_mono_ns, first_mono_ns;
     uint8_t nonce[16];
@@ -54,6 +55,7 @@ struct listener {
     char why[PROBE_TEXT_SIZE]; // it is not open
     struct reach_contact contacts[CONTACTS_A_LISTENER];
     unsigned contact_count;
+    uint64_t drops, drops_before; // TCP: packets that the kernel threw away at this listener
     struct listener *next;
 };
 
@@ -64,7 +66,7 @@ struct connection {
     struct reach_contact peer;
     uint8_t bytes[REACH_SIZE];
     size_t got;
-    bool answered;
+    bool known; // its nonce is ours
     int64_t until_mono_ns;
     struct connection *next;
 };
@@ -95,9 +97,8 @@ bool reach_address(
     const char *text, uint16_t port, struct sockaddr_storage *address, socklen_t *size);
 void reach_text(const struct sockaddr_storage *address, struct reach_contact *contact);
 int reach_socket(unsigned family, Mp__Transport transport);
-// Bytes of a question so far; true once it is whole and belongs to `entry` (or any of a listener).
-struct entry *reach_entry_of(
-    struct reach *self, const uint8_t *bytes, size_t size, const struct listener *listener);
+// The probe that a whole question belongs to, at any port; NULL: none.
+struct entry *reach_entry_of(struct reach *self, const uint8_t *bytes, size_t size);
 
 // --------------------------------------------------------------------------------- reach_near.c
 
@@ -122,13 +123,16 @@ bool diag_listens(const struct port *port, const char *address);
 // Half-open TCP connections to any of the listeners become their contacts. False: the kernel does
 // not tell.
 bool diag_half_open(struct listener *listeners);
+// What TCP listeners have thrown away becomes their `drops`. A half-open connection that a reset or
+// an ICMP message ends leaves no other trace. False: the kernel does not tell.
+bool diag_drops(struct listener *listeners);
 bool diag_cookies_always(void); // a SYN leaves no trace before its handshake is complete
 
 // ------------------------------------------------------------------------------- reach_errors.c
 
 struct socket_error {
     int error;
-    bool has_icmp, local; // local: found by this host itself
+    bool has_icmp, local;                // local: found by this host itself
     unsigned icmp_type, icmp_code, info; // info: the MTU that a router told
     char from[PROBE_ADDRESS_SIZE];
 };

@@ -62,6 +62,8 @@ static const struct row rows[] = {
     {POLICY_FILTERED, IS(POLICY_ARRIVED_NO), ANY, 0, BROKEN, HOLDS, "blocked, silently"},
     {POLICY_FILTERED, ANY, IS(POLICY_LISTENER_AGENT), 0, UNTOLD, UNTOLD,
         "silence, and the destination cannot say whether it arrived"},
+    {POLICY_FILTERED, ANY, IS(POLICY_LISTENER_SERVICE), BY_TCP, UNTOLD, UNTOLD,
+        "silence, and the destination cannot say whether it arrived"},
     {POLICY_FILTERED, ANY, ANY, BY_TCP, UNTOLD, HOLDS, "silence; seen at the source only"},
     {POLICY_FILTERED, ANY, ANY, BY_OTHERS, UNTOLD, UNTOLD,
         "silence, and a silent service looks the same"},

@@ -30,11 +30,13 @@ static const char TOPOLOGY[] =
     "rule db web udp/:7008 drop\n"
     "rule web db udp/7009 limit rate over 2/second burst 1 packets drop\n"
     "nat web db tcp/7011 redirect to :7999\n"
+    "rule db web tcp/:7014 reject with tcp reset\n"
+    "rule db web tcp/:7015 reject with icmpx type host-unreachable\n"
     "nat office db any masquerade\n"
     "rule office db tcp/7013 accept\n"
     "rule db office tcp/:7013 drop\n";
 
-enum { TCP_FIRST = 7001, PORTS = 13 };
+enum { TCP_FIRST = 7001, PORTS = 15 };
 
 static mesh_t *mesh_of(void **state)
 {
@@ -45,10 +47,10 @@ static mesh_t *mesh_of(void **state)
 static void count_arrivals(mesh_t *mesh, const char *host)
 {
     struct outcome made = mesh_shell(mesh, 10,
-        "{ echo 'table inet truth {'; for p in tcp udp; do for n in 80 $(seq 7001 7013); do"
+        "{ echo 'table inet truth {'; for p in tcp udp; do for n in 80 $(seq 7001 7015); do"
         "  echo \"counter ${p}_$n { }\"; done; done;"
         "  echo 'chain arrivals { type filter hook input priority -300; policy accept;';"
-        "  for p in tcp udp; do for n in 80 $(seq 7001 7013); do"
+        "  for p in tcp udp; do for n in 80 $(seq 7001 7015); do"
         "  echo \"$p dport $n counter name ${p}_$n\"; done; done; echo '}'; echo '}'; } "
         ">$DIR/truth.nft;"
         " $LAB exec %s nft -f $DIR/truth.nft",
@@ -175,7 +177,8 @@ static void each_observation(mesh_t *mesh, const char *family)
             before[p][n] = arrivals(mesh, "db", protocols[p], TCP_FIRST + n);
     int status;
     json_t *run = mesh_json(mesh, &status, 60,
-        "run port -%s --from web --to db --port tcp/7001-7011 --port udp/7001-7002 "
+        "run port -%s --from web --to db --port tcp/7001-7011 --port tcp/7014-7015 --port "
+        "udp/7001-7002 "
         "--port udp/7004-7010 --attempts 3 --timeout 700ms",
         family);
     assert_int_equal(status, 0);
@@ -248,6 +251,27 @@ static void replies_lost_behind_a_translation_are_no_passing_silence(void **stat
     if (strcmp(text_at(cell, "arrived"), "no") == 0)
         fail_msg("it arrived: %s", text_at(cell, "evidence"));
     json_decref(run);
+}
+
+// Such half-open connections end before anybody looks.
+static void replies_rejected_by_the_router_are_no_passing_silence(void **state)
+{
+    static const char *const ports[] = {"tcp/7014", "tcp/7015"};
+    for (int six = 0; six < 2; six++) {
+        int status;
+        json_t *run = mesh_json(mesh_of(state), &status, 30,
+            "run port -%d --from web --to db --port tcp/7014-7015 --attempts 1 --timeout 700ms",
+            six ? 6 : 4);
+        for (size_t i = 0; i < 2; i++) {
+            json_t *cell = port_cell(run, "web", "db", ports[i]);
+            check_word(cell, "observed", "filtered");
+            if (strcmp(text_at(cell, "arrived"), "no") == 0)
+                fail_msg("it arrived: %s", text_at(cell, "evidence"));
+        }
+        json_decref(run);
+    }
+    assert_true(arrivals(mesh_of(state), "db", "tcp", 7014) > 0);
+    assert_true(arrivals(mesh_of(state), "db", "tcp", 7015) > 0);
 }
 
 static void without_the_capability_a_low_port_stays_closed_and_says_so(void **state)
@@ -367,6 +391,7 @@ int main(void)
         cmocka_unit_test(a_service_keeps_its_port_and_hears_no_nonce),
         cmocka_unit_test(address_translation_shows_in_where_a_probe_is_seen_from),
         cmocka_unit_test(replies_lost_behind_a_translation_are_no_passing_silence),
+        cmocka_unit_test(replies_rejected_by_the_router_are_no_passing_silence),
         cmocka_unit_test(five_hundred_ports_of_a_pair_are_probed),
         cmocka_unit_test(the_hops_of_a_path_are_named_in_both_families_by_udp_and_tcp),
         cmocka_unit_test(a_black_hole_is_found_with_its_direction),

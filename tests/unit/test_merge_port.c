@@ -94,6 +94,27 @@ static void silence_at_both_ends_is_no_arrival(void **state)
     expect(&it, "filtered", "no", "nothing arrived at db-2");
 }
 
+static void what_a_service_took_is_its_own_but_silence_there_is_silence(void **state)
+{
+    (void)state;
+    struct scene it;
+    open_scene(&it, MP__OBSERVED__OBSERVED_ACCEPTED, MP__ARRIVED__ARRIVED_NO);
+    it.far.listener = MP__LISTENER__LISTENER_SERVICE;
+    expect(&it, "accepted", "unknown", "a service holds the port");
+    it.near.observed = MP__OBSERVED__OBSERVED_FILTERED;
+    expect(&it, "filtered", "no", "nothing arrived at db-2");
+}
+
+static void where_a_translation_led_a_probe_is_told(void **state)
+{
+    (void)state;
+    struct scene it;
+    open_scene(&it, MP__OBSERVED__OBSERVED_FILTERED, MP__ARRIVED__ARRIVED_YES);
+    it.far.seen_from = (char *)"10.0.0.1";
+    it.far.reason = (char *)"translated to udp/54";
+    expect(&it, "filtered", "yes", "db-2 saw it arrive from 10.0.0.1, translated to udp/54");
+}
+
 static void a_report_that_is_missing_leaves_it_unknown_and_nobody_alive(void **state)
 {
     (void)state;
@@ -169,6 +190,8 @@ int main(void)
         cmocka_unit_test(a_connection_begun_from_the_probes_port_arrived),
         cmocka_unit_test(a_connection_from_another_port_makes_silence_no_proof),
         cmocka_unit_test(silence_at_both_ends_is_no_arrival),
+        cmocka_unit_test(what_a_service_took_is_its_own_but_silence_there_is_silence),
+        cmocka_unit_test(where_a_translation_led_a_probe_is_told),
         cmocka_unit_test(a_report_that_is_missing_leaves_it_unknown_and_nobody_alive),
         cmocka_unit_test(icmp_is_told_with_type_code_and_sender),
         cmocka_unit_test(a_target_is_alive_only_if_it_answered_something),

@@ -58,7 +58,8 @@ static const struct {
     // An agent that should have seen it and cannot say is no proof of a block.
     {POLICY_FILTERED, UNKNOWN, AGENT, TCP, AT_AGENT, UNTOLD, UNTOLD, "cannot say"},
     // To a service's port others connect too, so that its agent does not say no; it would say yes.
-    {POLICY_FILTERED, UNKNOWN, SERVICE, TCP, AT_AGENT, UNTOLD, HOLDS, "at the source only"},
+    {POLICY_FILTERED, NO, SERVICE, TCP, AT_AGENT, BROKEN, HOLDS, "silently"},
+    {POLICY_FILTERED, UNKNOWN, SERVICE, TCP, AT_AGENT, UNTOLD, UNTOLD, "cannot say"},
     {POLICY_FILTERED, UNKNOWN, SERVICE, UDP, AT_AGENT, UNTOLD, UNTOLD, "silent service"},
     {POLICY_FILTERED, UNKNOWN, NONE, TCP, AT_TARGET, UNTOLD, HOLDS, "at the source only"},
     {POLICY_FILTERED, UNKNOWN, NONE, TCP, AT_AGENT, UNTOLD, HOLDS, "at the source only"},

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -177,7 +178,8 @@ static void a_service_keeps_its_port_and_is_not_spoken_to(void **state)
     probe(&it, (const bool[]){true});
     assert_int_equal(reach_outcome(it.near, 0)->observed, MP__OBSERVED__OBSERVED_ACCEPTED);
     assert_int_equal(reach_outcome(it.far, 0)->listener, MP__LISTENER__LISTENER_SERVICE);
-    assert_int_equal(reach_outcome(it.far, 0)->arrived, MP__ARRIVED__ARRIVED_UNKNOWN);
+    // No half-open connection: what the service took is for both ends' findings to say.
+    assert_int_equal(reach_outcome(it.far, 0)->arrived, MP__ARRIVED__ARRIVED_NO);
     int connection = accept(service, NULL, NULL);
     char bytes[64];
     assert_true(connection >= 0);
@@ -241,6 +243,29 @@ static void a_listener_outlives_neither_its_time_nor_claims_to_have_heard_all(vo
     close_ends(&it);
 }
 
+// As a translation in the network does: the question meant for one port is sent to another.
+static void a_question_that_comes_to_another_port_has_arrived_and_gets_no_answer(void **state)
+{
+    (void)state;
+    struct reach_peer peers[] = {peer_at(MP__TRANSPORT__OVER_UDP, free_port(SOCK_DGRAM)),
+        peer_at(MP__TRANSPORT__OVER_UDP, free_port(SOCK_DGRAM))};
+    struct reach_peer asked = peers[0];
+    char text[PROBE_TEXT_SIZE], port[PORT_TEXT_SIZE];
+    struct ends it;
+    open_ends(&it, peers, 2);
+    reach_destroy(&it.near);
+    asked.port = peers[1].port;
+    it.near = reach_new(&it.spec, &asked, 1);
+    reach_open(it.far, clock_mono_ns());
+    probe(&it, NULL);
+    assert_int_equal(reach_outcome(it.near, 0)->observed, MP__OBSERVED__OBSERVED_FILTERED);
+    assert_int_equal(reach_outcome(it.far, 0)->arrived, MP__ARRIVED__ARRIVED_YES);
+    assert_int_equal(reach_outcome(it.far, 1)->arrived, MP__ARRIVED__ARRIVED_NO);
+    snprintf(text, sizeof text, "translated to %s", port_format(&peers[1].port, port));
+    assert_string_equal(reach_outcome(it.far, 0)->reason, text);
+    close_ends(&it);
+}
+
 static bool nobody(const void *ctx, const char *address)
 {
     (void)ctx;
@@ -292,6 +317,7 @@ int main(void)
         cmocka_unit_test(a_udp_service_is_not_robbed_of_its_port),
         cmocka_unit_test(somebody_who_answers_without_the_key_is_accepted_not_open),
         cmocka_unit_test(a_listener_outlives_neither_its_time_nor_claims_to_have_heard_all),
+        cmocka_unit_test(a_question_that_comes_to_another_port_has_arrived_and_gets_no_answer),
         cmocka_unit_test(whom_the_owner_forbids_gets_no_answer),
         cmocka_unit_test(only_whole_messages_of_their_kind_and_key_are_taken),
     };
