@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "converge.h"
 #include "errors.h"
+#include "tcp_window.h"
 #include "tcpinfo.h"
 #include "wire_rate.h"
 
@@ -24,7 +25,6 @@
 #define LINGER_NS (200 * NS_PER_MS) // for what drains after the final count
 #define GLANCE_NS (10 * NS_PER_MS)  // between samples while a burst may pass
 #define GLANCES_NS (500 * NS_PER_MS)
-#define GROWTH 1.25 // slow start is over when a bin grows by less
 
 struct receiver {
     struct tcp_flow *flow;
@@ -35,15 +35,14 @@ struct receiver {
     enum control_phase phase;
     bool final_seen, over;
     int64_t created_ns, start_ns, t0_ns, t1_ns, done_ns, final_ns;
-    int64_t next_tick_ns, next_feedback_ns, next_interval_ns, interval_ns, last_growth_ns;
+    int64_t next_tick_ns, next_feedback_ns, interval_ns, last_growth_ns;
     // Sums over the streams at the last sample.
     uint64_t base_bytes, bytes, segments, packets, duplicates;
-    uint64_t t0_bytes, t0_segments, t0_packets, t0_duplicates, t1_bytes, interval_bytes, tick_bytes;
-    int64_t sampled_ns, interval_from_ns, tick_ns;
-    int64_t rtt_ns, bin_from_ns;
-    uint64_t bin_bytes;
-    double bins[2]; // the two last bins of the omitted part, bytes per ns
-    unsigned bin_count, queue_samples, queue_high;
+    uint64_t t0_bytes, t0_segments, t0_packets, t0_duplicates, t1_bytes, tick_bytes;
+    int64_t sampled_ns, tick_ns, rtt_ns;
+    unsigned queue_samples, queue_high;
+    struct tcp_ramp ramp;
+    struct tcp_intervals intervals;
     size_t interval_room;
     unsigned lowat;
     bool timestamps;
@@ -111,24 +110,21 @@ static void open_window(struct receiver *self)
     cpu_watch_interface(self->cpu, self->report->record.interface);
     cpu_begin(self->cpu);
     self->phase = CONTROL_WINDOW;
-    self->t0_ns = self->interval_from_ns = self->sampled_ns;
-    self->t0_bytes = self->interval_bytes = self->bytes;
+    self->t0_ns = self->sampled_ns;
+    self->t0_bytes = self->bytes;
     self->t0_segments = self->segments;
     self->t0_packets = self->packets;
     self->t0_duplicates = self->duplicates;
     self->t1_ns = self->t0_ns + self->flow->order->spec.duration_ns;
-    self->next_interval_ns = self->t0_ns + self->interval_ns;
-    if (self->next_interval_ns > self->t1_ns)
-        self->next_interval_ns = self->t1_ns;
+    tcp_intervals_begin(
+        &self->intervals, self->t0_ns, self->t1_ns, self->interval_ns, self->t0_bytes);
     converge_begin(&self->converge, self->flow->order->spec.until);
     give_feedback(self);
 }
 
-static void close_interval(struct receiver *self)
+static void keep_interval(struct receiver *self, const struct probe_interval *one)
 {
     struct probe_receive *receive = &self->report->receive;
-    double span_s = (double)(self->sampled_ns - self->interval_from_ns) * 1e-9;
-    uint64_t bytes = self->bytes - self->interval_bytes;
     if (receive->interval_count == self->interval_room) {
         self->interval_room = self->interval_room ? 2 * self->interval_room : 16;
         receive->intervals =
@@ -136,26 +132,16 @@ static void close_interval(struct receiver *self)
         if (!receive->intervals)
             abort();
     }
-    struct probe_interval *one = &receive->intervals[receive->interval_count++];
-    *one = (struct probe_interval){.start_s = (double)(self->interval_from_ns - self->t0_ns) * 1e-9,
-        .duration_s = span_s,
-        .bandwidth_bps = span_s > 0 ? 8.0 * (double)bytes / span_s : NAN,
-        .bytes = bytes,
-        .retransmits = PROBE_ABSENT,
-        .sent = PROBE_ABSENT,
-        .received = PROBE_ABSENT,
-        .lost = PROBE_ABSENT,
-        .jitter_s = NAN};
+    receive->intervals[receive->interval_count++] = *one;
     if (self->flow->hooks->interval)
         self->flow->hooks->interval(self->flow->hooks->ctx, one);
-    self->interval_bytes = self->bytes;
-    self->interval_from_ns = self->sampled_ns;
-    // After a stop of this program the interval is long; the next one ends on the grid again.
-    while (self->next_interval_ns <= self->sampled_ns)
-        self->next_interval_ns += self->interval_ns;
-    // A rest under a tenth of an interval belongs to the one before it.
-    if (self->next_interval_ns > self->t1_ns - self->interval_ns / 10)
-        self->next_interval_ns = self->t1_ns;
+}
+
+static void close_intervals(struct receiver *self)
+{
+    struct probe_interval one;
+    while (tcp_intervals_next(&self->intervals, self->sampled_ns, self->bytes, &one))
+        keep_interval(self, &one);
 }
 
 // What the window was on the wire: a connection's segments are packets; an association's packets
@@ -198,8 +184,10 @@ static void close_window(struct receiver *self)
     struct probe_receive *receive = &self->report->receive;
     beside_pause(self->flow->beside);
     cpu_end(self->cpu, &self->report->load);
-    if (self->sampled_ns > self->interval_from_ns)
-        close_interval(self);
+    struct probe_interval last;
+    close_intervals(self);
+    if (tcp_intervals_last(&self->intervals, self->sampled_ns, self->bytes, &last))
+        keep_interval(self, &last);
     double span_s = (double)(self->sampled_ns - self->t0_ns) * 1e-9;
     receive->bytes = self->bytes - self->t0_bytes;
     receive->segments = self->segments - self->t0_segments;
@@ -224,20 +212,10 @@ static void close_window(struct receiver *self)
     give_feedback(self);
 }
 
-// Rate of a bin against the two before it. A bin spans two round trips, as slow start grows by
-// round trips. Only looked at while omitting.
 static bool slow_start_over(struct receiver *self)
 {
-    int64_t span_ns = self->sampled_ns - self->bin_from_ns;
-    if (span_ns < TCP_TICK_NS - NS_PER_MS || span_ns < 2 * self->rtt_ns)
-        return false;
-    double rate = (double)(self->bytes - self->bin_bytes) / (double)span_ns;
-    double before = (self->bins[0] + self->bins[1]) / 2;
-    bool over = self->bin_count >= 2 && rate > 0 && rate <= GROWTH * before;
-    self->bins[self->bin_count++ % 2] = rate;
-    self->bin_from_ns = self->sampled_ns;
-    self->bin_bytes = self->bytes;
-    return over;
+    return tcp_ramp_over(
+        &self->ramp, self->sampled_ns, self->bytes, TCP_TICK_NS - NS_PER_MS, self->rtt_ns);
 }
 
 static int64_t window_due_ns(const struct receiver *self)
@@ -324,8 +302,8 @@ static void look_at_queue(struct receiver *self)
 
 static void begin_load(struct receiver *self, int64_t now_ns)
 {
-    self->start_ns = self->bin_from_ns = now_ns;
-    self->bin_bytes = self->base_bytes;
+    self->start_ns = now_ns;
+    tcp_ramp_begin(&self->ramp, now_ns, self->base_bytes);
     self->phase = CONTROL_OMIT;
     self->next_tick_ns = self->next_glance_ns = now_ns;
     bucket_begin(&self->bucket);
@@ -378,8 +356,8 @@ static int64_t wake_at(const struct receiver *self)
         self->next_feedback_ns < self->next_tick_ns ? self->next_feedback_ns : self->next_tick_ns;
     if (self->next_glance_ns && self->next_glance_ns < at)
         at = self->next_glance_ns;
-    if (self->phase == CONTROL_WINDOW && self->next_interval_ns < at)
-        at = self->next_interval_ns;
+    if (self->phase == CONTROL_WINDOW && self->intervals.due_ns < at)
+        at = self->intervals.due_ns;
     if (self->phase == CONTROL_OMIT && window_due_ns(self) < at)
         at = window_due_ns(self);
     return at;
@@ -432,12 +410,12 @@ static void keep_time(struct receiver *self)
         tick(self, now);
     if (!self->over && self->phase == CONTROL_OMIT && now >= window_due_ns(self))
         open_window(self);
-    if (!self->over && self->phase == CONTROL_WINDOW && now >= self->next_interval_ns) {
+    if (!self->over && self->phase == CONTROL_WINDOW && now >= self->intervals.due_ns) {
         sample(self);
         if (self->sampled_ns >= self->t1_ns)
             close_window(self);
         else
-            close_interval(self);
+            close_intervals(self);
     }
     if (!self->over && now >= self->next_feedback_ns)
         give_feedback(self);

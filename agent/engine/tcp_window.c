@@ -1,0 +1,96 @@
+#include "tcp_window.h"
+
+#include <math.h>
+
+#include "clock.h"
+
+#define GROWTH 1.25 // slow start is over when a bin grows by less
+
+// ------------------------------------------------------------------ slow start
+
+void tcp_ramp_begin(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes)
+{
+    *self = (struct tcp_ramp){.from_ns = now_ns, .bytes = bytes};
+}
+
+bool tcp_ramp_over(
+    struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, int64_t bin_ns, int64_t rtt_ns)
+{
+    int64_t span_ns = now_ns - self->from_ns;
+    if (span_ns < bin_ns || span_ns < 2 * rtt_ns)
+        return false;
+    double rate = (double)(bytes - self->bytes) / (double)span_ns;
+    double before = (self->rates[0] + self->rates[1]) / 2;
+    bool over = self->bins >= 2 && rate > 0 && rate <= GROWTH * before;
+    self->rates[self->bins++ % 2] = rate;
+    self->from_ns = now_ns;
+    self->bytes = bytes;
+    return over;
+}
+
+// ------------------------------------------------------------------ intervals
+
+// When the interval that begins at `from_ns` is due.
+static int64_t due_after(const struct tcp_intervals *self, int64_t from_ns)
+{
+    int64_t steps = (from_ns - self->begin_ns) / self->step_ns + 1;
+    int64_t due_ns = self->begin_ns + steps * self->step_ns;
+    return due_ns > self->end_ns - self->step_ns / 10 ? self->end_ns : due_ns;
+}
+
+void tcp_intervals_begin(
+    struct tcp_intervals *self, int64_t begin_ns, int64_t end_ns, int64_t step_ns, uint64_t bytes)
+{
+    *self = (struct tcp_intervals){.begin_ns = begin_ns,
+        .end_ns = end_ns,
+        .step_ns = step_ns,
+        .from_ns = begin_ns,
+        .bytes = bytes,
+        .rate = -1};
+    self->due_ns = due_after(self, begin_ns);
+}
+
+static void cut(
+    struct tcp_intervals *self, int64_t until_ns, uint64_t bytes, struct probe_interval *out)
+{
+    double span_ns = (double)(until_ns - self->from_ns);
+    *out = (struct probe_interval){.start_s = (double)(self->from_ns - self->begin_ns) * 1e-9,
+        .duration_s = span_ns * 1e-9,
+        .bandwidth_bps = 8e9 * (double)bytes / span_ns,
+        .bytes = bytes,
+        .retransmits = PROBE_ABSENT,
+        .sent = PROBE_ABSENT,
+        .received = PROBE_ABSENT,
+        .lost = PROBE_ABSENT,
+        .jitter_s = NAN};
+    self->bytes += bytes;
+    self->from_ns = until_ns;
+    self->due_ns = due_after(self, until_ns);
+}
+
+bool tcp_intervals_next(
+    struct tcp_intervals *self, int64_t now_ns, uint64_t bytes, struct probe_interval *out)
+{
+    uint64_t left = bytes - self->bytes;
+    if (now_ns < self->due_ns || self->due_ns >= self->end_ns)
+        return false;
+    if (now_ns < self->due_ns + self->step_ns / 2) {
+        self->rate = (double)left / (double)(now_ns - self->from_ns);
+        cut(self, now_ns, left, out);
+        return true;
+    }
+    if (self->rate < 0) // nothing is known but the mean
+        self->rate = (double)left / (double)(now_ns - self->from_ns);
+    uint64_t most = (uint64_t)(self->rate * (double)(self->due_ns - self->from_ns));
+    cut(self, self->due_ns, left < most ? left : most, out);
+    return true;
+}
+
+bool tcp_intervals_last(
+    struct tcp_intervals *self, int64_t now_ns, uint64_t bytes, struct probe_interval *out)
+{
+    if (now_ns <= self->from_ns)
+        return false;
+    cut(self, now_ns, bytes - self->bytes, out);
+    return true;
+}

@@ -1,0 +1,47 @@
+#ifndef MESHPERF_TCP_WINDOW_H
+#define MESHPERF_TCP_WINDOW_H
+
+// Where a receiving end's window begins, and how it is cut into intervals. Pure arithmetic over
+// samples of a byte count; the caller owns clock and counters. Times are monotonic.
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "probe.h"
+
+// The end of slow start: the first bin of two round trips that has grown by less than a quarter
+// over the two before it.
+struct tcp_ramp {
+    int64_t from_ns;
+    uint64_t bytes;
+    double rates[2]; // of the two last bins, bytes per ns
+    unsigned bins;
+};
+
+void tcp_ramp_begin(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes);
+// A sample; `bin_ns` is the least that a bin is long. True once slow start is over.
+bool tcp_ramp_over(
+    struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, int64_t bin_ns, int64_t rtt_ns);
+
+// Intervals on a grid of `step_ns` from the window's begin; a rest under a tenth of a step belongs
+// to the one before it. They end when somebody has looked, a moment after the grid. Where nobody
+// looked for half a step more, because this program was stopped, the kernel took what came until
+// its buffers were full or the sender paused: the missed steps are filled in order at the rate
+// before, and those for which nothing is left read 0.
+struct tcp_intervals {
+    int64_t begin_ns, end_ns, step_ns;
+    int64_t from_ns, due_ns; // of the present interval
+    uint64_t bytes;          // counted before it
+    double rate;             // of the one before it, bytes per ns; below 0: there was none
+};
+
+void tcp_intervals_begin(
+    struct tcp_intervals *self, int64_t begin_ns, int64_t end_ns, int64_t step_ns, uint64_t bytes);
+// The next interval that is over at a sample; false: none is, any more.
+bool tcp_intervals_next(
+    struct tcp_intervals *self, int64_t now_ns, uint64_t bytes, struct probe_interval *out);
+// The window ends at a sample: false if nothing is left of it.
+bool tcp_intervals_last(
+    struct tcp_intervals *self, int64_t now_ns, uint64_t bytes, struct probe_interval *out);
+
+#endif
