@@ -23,6 +23,7 @@
 // The kernel smooths, the tokens below are exact. Of several streams one that lags must catch up.
 #define PACING_ROOM_ONE 1.05
 #define PACING_ROOM_MANY 3.0
+#define QUEUE_DELAY 1.5 // smoothed over smallest RTT: a queue stands on the path
 
 struct sender {
     struct tcp_flow *flow;
@@ -41,7 +42,8 @@ struct sender {
     // With `until` only: what the receiver needs to know of the path.
     struct sawtooth *teeth; // one a stream
     int64_t next_path_ns;
-    struct sctp_shares shares; // of associations, in the window
+    struct sctp_shares shares;       // of associations, in the window
+    uint64_t looks, short_of_buffer; // at connections, in the window
 };
 
 static void fail(struct sender *self, const char *words)
@@ -128,6 +130,23 @@ static void look_at_associations(struct sender *self)
             sctp_shares_add(&self->shares, &standing);
 }
 
+// All that a send buffer holds is on its way, with room for more in the congestion window, and no
+// queue on the path that would hold it anyway. The kernel's clock for that (tcpi_sndbuf_limited)
+// starts only where the program was refused before the last piece left, and mostly it was not.
+static bool short_of_buffer(const struct tcp_counters *one)
+{
+    return one->unsent_bytes == 0 && one->in_flight > 0 && one->in_flight < one->cwnd &&
+           one->rtt_us < one->min_rtt_us * QUEUE_DELAY;
+}
+
+static void look_at_connections(struct sender *self)
+{
+    for (unsigned i = 0; self->window && !self->flow->sctp && i < self->flow->streams; i++) {
+        self->looks++;
+        self->short_of_buffer += short_of_buffer(&self->now_counters[i]);
+    }
+}
+
 // What the receiver has acknowledged in the window; of associations, what they took in.
 static uint64_t window_bytes(const struct sender *self)
 {
@@ -146,6 +165,7 @@ static void tick(struct sender *self)
     if (self->window)
         beside_goodput(self->flow->beside, window_bytes(self));
     look_at_associations(self);
+    look_at_connections(self);
     for (unsigned i = 0; self->window && i < self->flow->streams; i++) {
         const struct tcp_counters *one = &self->now_counters[i];
         if (one->rtt_us)
@@ -182,6 +202,14 @@ static void report_associations(struct sender *self)
     send->send_buffer_limited = sctp_share(&self->shares, SCTP_LIMIT_BUFFER);
 }
 
+// By the looks, at most the time that no stream had room for more.
+static double share_short_of_buffer(const struct sender *self)
+{
+    const struct probe_send *send = &self->report->send;
+    double share = self->looks ? (double)self->short_of_buffer / (double)self->looks : 0;
+    return fmin(share, send->blocked_s / send->duration_s);
+}
+
 static void close_window(struct sender *self, int64_t now_ns)
 {
     struct probe_send *send = &self->report->send;
@@ -213,7 +241,7 @@ static void close_window(struct sender *self, int64_t now_ns)
     if (all_us > 0 && !self->flow->sctp) {
         send->busy = fmin(busy_us / all_us, 1);
         send->receive_window_limited = fmin(rwnd_us / all_us, 1);
-        send->send_buffer_limited = fmin(sndbuf_us / all_us, 1);
+        send->send_buffer_limited = fmin(fmax(sndbuf_us / all_us, share_short_of_buffer(self)), 1);
     }
     name_technique(self);
     send->mss = self->now_counters[0].mss;

@@ -27,6 +27,8 @@ bool tcpinfo_read(int fd, struct tcp_counters *counters)
         .cwnd = info.tcpi_snd_cwnd,
         .mss = info.tcpi_snd_mss,
         .path_mtu = info.tcpi_pmtu,
+        .in_flight = info.tcpi_unacked,
+        .unsent_bytes = info.tcpi_notsent_bytes,
     };
     return true;
 }

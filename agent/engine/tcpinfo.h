@@ -17,7 +17,9 @@ struct tcp_counters {
     uint64_t duplicates_in;                               // segments that came once more; sctp
     uint64_t delivered_ce;                                // segments that met congestion (ECN)
     uint32_t rtt_us, min_rtt_us, cwnd, mss, path_mtu;     // rtt: smoothed; cwnd in packets
-    bool timestamps;                                      // RFC 7323, in every segment
+    uint32_t in_flight;                                   // packets that nobody has acknowledged
+    uint32_t unsent_bytes; // in the send buffer, and not on their way yet
+    bool timestamps;       // RFC 7323, in every segment
 };
 
 // False, and nothing written, if fd is no TCP connection.
