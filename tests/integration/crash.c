@@ -12,13 +12,6 @@ int crash_bring_up(void **state)
     return 0;
 }
 
-int crash_take_down(void **state)
-{
-    mesh_t *mesh = *state;
-    mesh_down(&mesh);
-    return 0;
-}
-
 void crash_wait_for_results(mesh_t *mesh, unsigned count)
 {
     mesh_wait_until(

@@ -11,7 +11,6 @@
 #define CRASH_AGENTS 5
 
 int crash_bring_up(void **state); // a mesh_t
-int crash_take_down(void **state);
 
 // Until `count` cells of the last run are ok.
 void crash_wait_for_results(mesh_t *mesh, unsigned count);

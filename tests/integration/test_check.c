@@ -17,7 +17,7 @@ static const char TOPOLOGY[] = "subnet web 10.87.1.0/24\n"
                                "host db-2 db\n"
                                "host office-1 office\n";
 
-#define HEAD                                                                                       \
+#define HEAD_WITH(defaults)                                                                        \
     "policy: segments\n"                                                                           \
     "groups:\n"                                                                                    \
     "  web: {subnets: 10.87.1.0/24}\n"                                                             \
@@ -25,7 +25,8 @@ static const char TOPOLOGY[] = "subnet web 10.87.1.0/24\n"
     "  office: {agents: office-1}\n"                                                               \
     "  nobody: {labels: {tier: none}}\n"                                                           \
     "targets: {router: {address: 10.87.2.254}}\n"                                                  \
-    "defaults: {attempts: 1, timeout: 500ms}\n"
+    "defaults: {" defaults "}\n"
+#define HEAD HEAD_WITH("attempts: 2, timeout: 1500ms")
 
 // Each port stands for one way of treating it.
 static const char FIREWALL[] =
@@ -57,13 +58,6 @@ static int bring_up(void **state)
     if (made.status != 0)
         fail_msg("nft: %s", made.err);
     outcome_release(&made);
-    return 0;
-}
-
-static int take_down(void **state)
-{
-    mesh_t *mesh = *state;
-    mesh_down(&mesh);
     return 0;
 }
 
@@ -224,20 +218,17 @@ static void where_nothing_can_be_tested_the_exit_status_is_4(void **state)
 static void thresholds_run_the_tests_that_they_need(void **state)
 {
     write_policy(*state, "fast.yaml",
-        HEAD
-
-        "rules:\n"
-        "  - name: quick\n"
-        "    from: web\n"
-        "    to: db\n"
-        "    expect: {latency: {p50: \"< 10s\"}, tcp: {bandwidth: \"> 1 kbit/s\"}}\n"
-        "  - name: never so quick\n"
-        "    from: web\n"
-        "    to: db\n"
-        "    expect: {udp: {at: 1 Mbit/s, jitter: \"< 1ns\"}}\n");
+        HEAD_WITH("time: 1s") "rules:\n"
+                              "  - name: quick\n"
+                              "    from: web\n"
+                              "    to: db\n"
+                              "    expect: {latency: {p50: \"< 10s\"}, tcp: {bandwidth: \"> 1 "
+                              "kbit/s\"}}\n"
+                              "  - name: never so quick\n"
+                              "    from: web\n"
+                              "    to: db\n"
+                              "    expect: {udp: {at: 1 Mbit/s, jitter: \"< 1ns\"}}\n");
     int status;
-    free(mesh_exec(
-        *state, "ctl", "sed -i 's/timeout: 500ms/timeout: 500ms, time: 1s/' $DIR/fast.yaml"));
     json_t *document = mesh_json(*state, &status, 90, "check $DIR/fast.yaml");
     assert_int_equal(status, 1);
     assert_int_equal(number_at(document, "counts.held"), 4);
@@ -275,10 +266,11 @@ static void a_viewer_may_not_check(void **state)
 static void an_interrupted_check_prints_what_there_is_and_exits_5(void **state)
 {
     write_policy(*state, "long.yaml",
-        HEAD "rules: [{name: r, from: office, to: db, deny: tcp/2202},\n"
-             "  {name: load, from: web, to: db, expect: {latency: {p50: \"< 1s\"}}}]\n");
-    free(mesh_exec(
-        *state, "ctl", "sed -i 's/timeout: 500ms/timeout: 500ms, time: 50s/' $DIR/long.yaml"));
+        HEAD_WITH(
+            "attempts: 1, timeout: 500ms, time: 50s") "rules: [{name: r, from: office, to: db, "
+                                                      "deny: tcp/2202},\n"
+                                                      "  {name: load, from: web, to: db, expect: "
+                                                      "{latency: {p50: \"< 1s\"}}}]\n");
     task_t *task = mesh_start(*state, "exec $LAB meshperf -o json check $DIR/long.yaml");
     mesh_wait_until(*state, 30, "$LAB meshperf runs -o json | grep -q '\"state\":\"running\"'");
     kill(-task_pid(task), SIGINT);
@@ -296,9 +288,8 @@ static void an_interrupted_check_prints_what_there_is_and_exits_5(void **state)
 static void a_destination_that_dies_after_arming_never_passes_a_denial(void **state)
 {
     write_policy(*state, "dies.yaml",
-        HEAD "rules: [{name: r, from: office, to: db, deny: [tcp/2202, udp/2202]}]\n");
-    free(mesh_exec(*state, "ctl",
-        "sed -i 's/attempts: 1, timeout: 500ms/attempts: 5, timeout: 3s/' $DIR/dies.yaml"));
+        HEAD_WITH("attempts: 5, timeout: 3s") "rules: [{name: r, from: office, to: db, deny: "
+                                              "[tcp/2202, udp/2202]}]\n");
     task_t *task = mesh_start(*state, "$LAB meshperf -o json check $DIR/dies.yaml");
     mesh_wait_until(*state, 30, "$LAB exec db-2 ss -Hltn | grep -q :2202");
     struct outcome killed =
@@ -335,5 +326,5 @@ int main(void)
         cmocka_unit_test(an_interrupted_check_prints_what_there_is_and_exits_5),
         cmocka_unit_test(a_destination_that_dies_after_arming_never_passes_a_denial),
     };
-    return cmocka_run_group_tests(tests, bring_up, take_down);
+    return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }

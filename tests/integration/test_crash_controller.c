@@ -97,5 +97,5 @@ int main(void)
         cmocka_unit_test(controller_and_agent_killed_at_once_still_end_the_run),
         cmocka_unit_test(load_stops_when_controller_and_peer_are_gone),
     };
-    return cmocka_run_group_tests(tests, crash_bring_up, crash_take_down);
+    return cmocka_run_group_tests(tests, crash_bring_up, mesh_take_down);
 }

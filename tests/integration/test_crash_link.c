@@ -54,5 +54,5 @@ int main(void)
         cmocka_unit_test(a_slow_host_is_not_taken_for_a_dead_one),
         cmocka_unit_test(a_host_whose_link_is_cut_is_lost_and_the_others_are_not),
     };
-    return cmocka_run_group_tests(tests, crash_bring_up, crash_take_down);
+    return cmocka_run_group_tests(tests, crash_bring_up, mesh_take_down);
 }

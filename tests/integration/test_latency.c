@@ -23,13 +23,6 @@ static int bring_up(void **state)
     return 0;
 }
 
-static int take_down(void **state)
-{
-    mesh_t *mesh = *state;
-    mesh_down(&mesh);
-    return 0;
-}
-
 // Counts light probes that leave a.
 static void count_probes(mesh_t *mesh)
 {
@@ -171,33 +164,42 @@ static void a_test_that_ends_early_is_within_what_was_asked(void **state)
     json_decref(run);
 }
 
+// What came before the fall is the burst and, meanwhile, the rate.
+static double burst_of(json_t *cell)
+{
+    return number_at(cell, "bucket.bytes") - number_at(cell, "bucket.at_s") * GOODPUT / 8;
+}
+
+static bool shows_the_burst(json_t *cell)
+{
+    return has_number(cell, "bucket.after_bps") &&
+           is_close(number_at(cell, "bucket.after_bps"), GOODPUT, 0.05) &&
+           is_close(burst_of(cell), 3145728.0 * 1448 / 1514, 0.15);
+}
+
 static void a_burst_of_megabytes_is_told_from_the_rate_behind_it(void **state)
 {
-    int status;
     free(mesh_exec(*state, "router",
         "tc qdisc replace dev port3 root tbf rate 37mbit burst 3mb latency 50ms"));
-    json_t *run = mesh_json(*state, &status, 60, "run tcp -t 3s --from a --to c -4");
+    json_t *cell, *run = mesh_measured(*state, shows_the_burst, &cell, "tcp", "a", "c", "-t 3s -4");
     free(mesh_exec(*state, "router",
         "tc qdisc replace dev port3 root tbf rate 37mbit burst 32k latency 50ms"));
-    assert_int_equal(status, 0);
-    json_t *cell = cell_of(run, "tcp", "a", "c");
     assert_close(number_at(cell, "bucket.after_bps"), GOODPUT, 0.05, "rate after the burst");
     assert_true(number_at(cell, "bucket.before_bps") > 1.4 * GOODPUT);
-    // What came before the fall is the burst and, meanwhile, the rate.
-    double rate_s = number_at(cell, "bucket.at_s");
-    double excess = number_at(cell, "bucket.bytes") - rate_s * GOODPUT / 8;
-    assert_close(excess, 3145728.0 * 1448 / 1514, 0.15, "burst");
+    assert_close(burst_of(cell), 3145728.0 * 1448 / 1514, 0.15, "burst");
     assert_true(number_at(cell, "valid_for.bytes") >= number_at(cell, "bytes"));
     assert_true(number_at(cell, "valid_for.duration_s") >= number_at(cell, "duration_s"));
     json_decref(run);
 }
 
+static bool has_no_bucket(json_t *cell)
+{
+    return !has_number(cell, "bucket.at_s");
+}
+
 static void a_link_that_keeps_its_rate_has_no_bucket(void **state)
 {
-    int status;
-    json_t *run = mesh_json(*state, &status, 60, "run tcp -t 2s --from a --to c -4");
-    assert_int_equal(status, 0);
-    json_t *cell = cell_of(run, "tcp", "a", "c");
+    json_t *cell, *run = mesh_measured(*state, has_no_bucket, &cell, "tcp", "a", "c", "-t 2s -4");
     assert_false(has_number(cell, "bucket.at_s"));
     assert_true(number_at(cell, "valid_for.bytes") > 0);
     json_decref(run);
@@ -228,5 +230,5 @@ int main(void)
         cmocka_unit_test(a_link_that_keeps_its_rate_has_no_bucket),
         cmocka_unit_test(several_flows_are_walked_over_and_compared),
     };
-    return cmocka_run_group_tests(tests, bring_up, take_down);
+    return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }

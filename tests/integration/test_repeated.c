@@ -15,13 +15,6 @@ static int bring_up(void **state)
     return 0;
 }
 
-static int take_down(void **state)
-{
-    mesh_t *mesh = *state;
-    mesh_down(&mesh);
-    return 0;
-}
-
 static json_t *pass_of(json_t *cell, size_t index)
 {
     return json_array_get(json_object_get(cell, "passes"), index);
@@ -133,5 +126,5 @@ int main(void)
         cmocka_unit_test(a_controller_killed_in_the_second_pass_repeats_none_of_the_first),
         cmocka_unit_test(after_tests_beside_each_other_the_bias_is_told),
     };
-    return cmocka_run_group_tests(tests, bring_up, take_down);
+    return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }

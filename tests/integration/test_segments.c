@@ -94,13 +94,6 @@ static int bring_up(void **state)
     return 0;
 }
 
-static int take_down(void **state)
-{
-    mesh_t *mesh = *state;
-    mesh_down(&mesh);
-    return 0;
-}
-
 static json_t *port_cell(json_t *run, const char *from, const char *to, const char *port)
 {
     size_t index;
@@ -214,7 +207,7 @@ static void a_service_keeps_its_port_and_hears_no_nonce(void **state)
     mesh_t *mesh = mesh_of(state);
     int status;
     json_t *run = mesh_json(mesh, &status, 30,
-        "run port --from office --to db --port tcp/7010 --attempts 1 --timeout 500ms");
+        "run port --from office --to db --port tcp/7010 --attempts 3 --timeout 700ms");
     check_word(port_cell(run, "office", "db", "tcp/7010"), "observed", "accepted");
     json_decref(run);
     struct outcome log = mesh_shell(mesh, 5, "grep 7010 $DIR/agents/db/log; cat $DIR/service.7010");
@@ -228,7 +221,7 @@ static void address_translation_shows_in_where_a_probe_is_seen_from(void **state
     int status;
     json_t *run = mesh_json(mesh_of(state), &status, 30,
         "run port -4 --from office --to db --port tcp/7001 --port udp/7001 --port tcp/7013 "
-        "--attempts 1 --timeout 700ms");
+        "--attempts 3 --timeout 700ms");
     assert_int_equal(status, 0);
     check_word(port_cell(run, "office", "db", "tcp/7001"), "seen_from", "10.83.2.254");
     check_word(port_cell(run, "office", "db", "udp/7001"), "seen_from", "10.83.2.254");
@@ -244,7 +237,7 @@ static void replies_lost_behind_a_translation_are_no_passing_silence(void **stat
         "nft -f - <<< 'table inet mute { chain out { type filter hook output priority 0; "
         "tcp sport 7012 drop; }; }'"));
     json_t *run = mesh_json(mesh, &status, 30,
-        "run port -4 --from office --to db --port tcp/7012 --attempts 1 --timeout 700ms");
+        "run port -4 --from office --to db --port tcp/7012 --attempts 3 --timeout 700ms");
     json_t *cell = port_cell(run, "office", "db", "tcp/7012");
     check_word(cell, "observed", "filtered");
     assert_true(arrivals(mesh, "db", "tcp", 7012) > 0);
@@ -287,7 +280,7 @@ static void without_the_capability_a_low_port_stays_closed_and_says_so(void **st
         mesh, 20, "$LAB meshperf agent list -o csv | grep '^db,' | grep -Eq 'ready|busy'");
     int status;
     json_t *run = mesh_json(mesh, &status, 30,
-        "run port -4 --from web --to db --port tcp/80 --port udp/80 --port tcp/7001 --attempts 1 "
+        "run port -4 --from web --to db --port tcp/80 --port udp/80 --port tcp/7001 --attempts 3 "
         "--timeout 700ms");
     assert_int_equal(status, 0);
     static const char *const ports[] = {"tcp/80", "udp/80"};
@@ -397,5 +390,5 @@ int main(void)
         cmocka_unit_test(a_black_hole_is_found_with_its_direction),
         cmocka_unit_test(without_the_capability_a_low_port_stays_closed_and_says_so),
     };
-    return cmocka_run_group_tests(tests, bring_up, take_down);
+    return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }

@@ -31,13 +31,6 @@ static int bring_up(void **state)
     return 0;
 }
 
-static int take_down(void **state)
-{
-    mesh_t *mesh = *state;
-    mesh_down(&mesh);
-    return 0;
-}
-
 // Runs `body` as a stranger on h3, in a child process inside that network namespace.
 static pid_t stranger(mesh_t *mesh, int (*body)(int64_t deadline_mono_ns), int seconds)
 {
@@ -352,5 +345,5 @@ int main(void)
         cmocka_unit_test(random_datagrams_at_the_data_port_get_no_answer_and_disturb_nobody),
         cmocka_unit_test(strangers_connections_at_the_data_port_get_no_answer_and_disturb_nobody),
     };
-    return cmocka_run_group_tests(tests, bring_up, take_down);
+    return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }

@@ -27,13 +27,6 @@ static int bring_up(void **state)
     return 0;
 }
 
-static int take_down(void **state)
-{
-    mesh_t *mesh = *state;
-    mesh_down(&mesh);
-    return 0;
-}
-
 // Restarts the agent of a host under another command.
 static void place(mesh_t *mesh, const char *host, const char *under)
 {
@@ -261,19 +254,28 @@ static void more_than_a_link_on_the_way_takes_is_the_networks_loss(void **state)
 
 // ---------------------------------------------------------------------- hosts that stand still
 
+#define ARRIVED "$($LAB exec b ip -s link show eth0 | awk '/RX/{getline; print $1}')"
+
 static void a_receiver_that_stands_still_for_two_seconds_holds_the_load(void **state)
 {
-    task_t *stop =
-        mesh_start(*state, "for i in $(seq 200); do sleep 0.05; $LAB meshperf agent list | grep -q "
-                           "'^b .*busy' && break; "
-                           "done; sleep 0.5; $LAB kill b STOP; sleep 2; $LAB kill b CONT");
-    json_t *run, *cell = measure(*state, "-b 5M -t 5s", "a", "b", &run);
-    struct outcome stopped = task_wait(&stop, 20);
+    struct outcome before = mesh_shell(*state, 10, "echo $((" ARRIVED ")) >$DIR/before");
+    assert_int_equal(before.status, 0);
+    outcome_release(&before);
+    task_t *task =
+        mesh_start(*state, "$LAB meshperf -q -o json run udp -b 5M -t 8s --from a --to b");
+    mesh_wait_until(*state, 60, "test " ARRIVED " -gt $(($(cat $DIR/before) + 300000))");
+    struct outcome stopped = mesh_shell(*state, 20, "$LAB kill b STOP; sleep 2; $LAB kill b CONT");
     assert_int_equal(stopped.status, 0);
     outcome_release(&stopped);
+    struct outcome ended = task_wait(&task, 60);
+    json_t *run = json_loads(ended.out, 0, NULL);
+    assert_non_null(run);
+    json_t *cell = cell_of(run, "udp", "a", "b");
+    expect_accounts(cell);
     assert_true(number_at(cell, "packets.lost_network") == 0);
     assert_true(number_at(cell, "stalled_s") > 0);
     json_decref(run);
+    outcome_release(&ended);
 }
 
 // ---------------------------------------------------------------------- drops at the edges
@@ -325,5 +327,5 @@ int main(void)
         cmocka_unit_test(a_receiver_that_stands_still_for_two_seconds_holds_the_load),
         cmocka_unit_test(drops_at_the_very_start_and_end_are_counted_to_the_packet),
     };
-    return cmocka_run_group_tests(tests, bring_up, take_down);
+    return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }

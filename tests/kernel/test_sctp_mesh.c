@@ -19,13 +19,6 @@ static int bring_up(void **state)
     return 0;
 }
 
-static int take_down(void **state)
-{
-    mesh_t *mesh = *state;
-    mesh_down(&mesh);
-    return 0;
-}
-
 static json_t *run(mesh_t *mesh, int expected, const char *arguments)
 {
     int status;
@@ -263,5 +256,5 @@ int main(void)
         cmocka_unit_test(an_agent_killed_in_mid_test_costs_that_attempt_only),
         cmocka_unit_test(a_peer_that_becomes_unreachable_is_a_failure_and_no_hang),
     };
-    return cmocka_run_group_tests(tests, bring_up, take_down);
+    return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }

@@ -36,6 +36,11 @@ __attribute__((format(printf, 1, 0))) static char *format_text(
     return text;
 }
 
+static int patience(int timeout_s)
+{
+    return timeout_s > MESH_PATIENCE_S ? timeout_s : MESH_PATIENCE_S;
+}
+
 // Output goes to unlinked files, so that no pipe can fill up while nobody reads.
 static task_t *task_new(const char *dir, const char *command)
 {
@@ -88,7 +93,7 @@ struct outcome task_wait(task_t **self_p, int timeout_s)
     task_t *self = *self_p;
     *self_p = NULL;
     struct pollfd end = {.fd = self->pid_fd, .events = POLLIN};
-    bool in_time = poll(&end, 1, timeout_s * 1000) == 1;
+    bool in_time = poll(&end, 1, patience(timeout_s) * 1000) == 1;
     if (!in_time)
         kill(-self->pid, SIGKILL);
     int status = 0;
@@ -158,6 +163,13 @@ void mesh_down(mesh_t **self_p)
     outcome_release(&down);
     free(self);
     *self_p = NULL;
+}
+
+int mesh_take_down(void **state)
+{
+    mesh_t *mesh = *state;
+    mesh_down(&mesh);
+    return 0;
 }
 
 const char *mesh_dir(const mesh_t *self)
@@ -231,6 +243,23 @@ json_t *mesh_json(mesh_t *self, int *status, int timeout_s, const char *format, 
     return document;
 }
 
+json_t *mesh_measured(mesh_t *self, bool (*good)(json_t *cell), json_t **cell, const char *test,
+    const char *from, const char *to, const char *options)
+{
+    for (int tries = 1;; tries++) {
+        int status;
+        json_t *run_document =
+            mesh_json(self, &status, 60, "-q run %s %s --from %s --to %s", test, options, from, to);
+        *cell = cell_of(run_document, test, from, to);
+        if (status != 0)
+            fail_msg("%s %s, %s > %s: %s: %s", test, options, from, to, text_at(*cell, "state"),
+                text_at(*cell, "reason"));
+        if (tries == 3 || !good || good(*cell))
+            return run_document;
+        json_decref(run_document);
+    }
+}
+
 task_t *mesh_start(mesh_t *self, const char *format, ...)
 {
     va_list arguments;
@@ -248,12 +277,13 @@ void mesh_wait_until(mesh_t *self, int timeout_s, const char *format, ...)
     va_start(arguments, format);
     char *command = format_text(format, arguments);
     va_end(arguments);
-    int64_t deadline = clock_mono_ns() + timeout_s * NS_PER_S;
+    int64_t deadline = clock_mono_ns() + patience(timeout_s) * NS_PER_S;
     for (;;) {
         struct outcome outcome = run(self->dir, timeout_s, command);
         bool holds = outcome.status == 0;
         if (!holds && clock_mono_ns() > deadline)
-            fail_msg("not within %d s: %s\n%s%s", timeout_s, command, outcome.out, outcome.err);
+            fail_msg("not within %d s: %s\n%s%s", patience(timeout_s), command, outcome.out,
+                outcome.err);
         outcome_release(&outcome);
         if (holds)
             break;
@@ -318,9 +348,14 @@ size_t count_cells(json_t *run_document, const char *state)
     return count;
 }
 
+bool is_close(double value, double truth, double tolerance)
+{
+    return fabs(value - truth) <= tolerance * fabs(truth);
+}
+
 void assert_close(double value, double truth, double tolerance, const char *what)
 {
-    if (!(fabs(value - truth) <= tolerance * fabs(truth)))
+    if (!is_close(value, truth, tolerance))
         fail_msg(
             "%s: %g, but the truth is %g (tolerance %g %%)", what, value, truth, tolerance * 100);
 }

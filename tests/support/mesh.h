@@ -2,14 +2,19 @@
 #define MESHPERF_TEST_MESH_H
 
 // A mesh of real programs for integration tests: brings up a topology with deploy/lab/lab, runs the
-// command line against it, and reads what it printed. Every call has a deadline; a mesh that cannot
-// be had here (no root and no user namespaces) ends the program with 77 and a loud line.
-// Failures of the harness itself fail the running cmocka test.
+// command line against it, and reads what it printed. A mesh that cannot be had here (no root and no
+// user namespaces) ends the program with 77 and a loud line. Failures of the harness itself fail the
+// running cmocka test.
+//
+// Every call has a deadline, but none gives up before MESH_PATIENCE_S: a smaller number says how long
+// it should take, and a machine that stands still for a while fails nothing.
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#define MESH_PATIENCE_S 90
 
 typedef struct mesh mesh_t;
 
@@ -17,6 +22,7 @@ typedef struct mesh mesh_t;
 // "".
 mesh_t *mesh_up(const char *topology, const char *flags);
 void mesh_down(mesh_t **self_p);
+int mesh_take_down(void **state); // the group's fixture: *state is a mesh
 const char *mesh_dir(const mesh_t *self); // the mesh's directory: logs, state, context
 
 // `count` equal hosts h1..hN in one subnet, unshaped. The caller frees the text.
@@ -43,6 +49,12 @@ struct outcome mesh_meshperf(mesh_t *self, int timeout_s, const char *format, ..
 json_t *mesh_json(mesh_t *self, int *status, int timeout_s, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+// Runs meshperf's TEST of one pair with these options; must be ok. Rates and times are spoilt where
+// the machine stands still in the middle, so up to three times until `good` (NULL: once) says yes;
+// the caller judges the last one. The document is the caller's, *cell is in it.
+json_t *mesh_measured(mesh_t *self, bool (*good)(json_t *cell), json_t **cell, const char *test,
+    const char *from, const char *to, const char *options);
+
 // A command in the background.
 typedef struct task task_t;
 task_t *mesh_start(mesh_t *self, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -64,7 +76,8 @@ bool has_number(json_t *object, const char *path);
 const char *text_at(json_t *object, const char *path);
 size_t count_cells(json_t *run, const char *state); // in this state; NULL: all
 
-// |value - truth| <= tolerance * truth, else the test fails with both numbers.
+bool is_close(double value, double truth, double tolerance); // |value - truth| <= tolerance * truth
+// The test fails with both numbers unless it is.
 void assert_close(double value, double truth, double tolerance, const char *what);
 
 #endif
