@@ -3,11 +3,17 @@
 #include <math.h>
 
 #define BURST_NS INT64_C(50000000)
+#define LEAST_GAP 0.8
+#define SOFT_NS 5e6
+#define HARD_NS 15e6
+#define LATE_STEP_NS 500 // by which the median of late wake-ups is followed
 
 void pacer_start(struct pacer *pacer, int64_t now_ns, double bytes_per_packet, double rate_bps)
 {
-    *pacer = (struct pacer){
-        .start_ns = now_ns, .gap_ns = bytes_per_packet * 8e9 / rate_bps, .burst_ns = BURST_NS};
+    *pacer = (struct pacer){.start_ns = now_ns,
+        .gap_ns = bytes_per_packet * 8e9 / rate_bps,
+        .burst_ns = BURST_NS,
+        .next_ns = now_ns};
     // Slow rates must not see every small delay as a debt to forgive.
     if (pacer->gap_ns > (double)BURST_NS / 4)
         pacer->burst_ns = (int64_t)(pacer->gap_ns * 4);
@@ -21,6 +27,11 @@ int64_t pacer_due_ahead(const struct pacer *pacer, unsigned ahead)
 int64_t pacer_due(const struct pacer *pacer)
 {
     return pacer_due_ahead(pacer, 0);
+}
+
+int64_t pacer_next(const struct pacer *pacer)
+{
+    return pacer->next_ns;
 }
 
 unsigned pacer_ready(struct pacer *pacer, int64_t now_ns, unsigned most)
@@ -37,9 +48,23 @@ unsigned pacer_ready(struct pacer *pacer, int64_t now_ns, unsigned most)
     return due > most ? most : (unsigned)due;
 }
 
-void pacer_departed(struct pacer *pacer, unsigned count)
+// How far the gap may shrink for one who owes so much.
+static double least_gap(double debt_ns)
 {
+    double softness = (HARD_NS - debt_ns) / (HARD_NS - SOFT_NS);
+    return LEAST_GAP * fmin(fmax(softness, 0), 1);
+}
+
+void pacer_departed(struct pacer *pacer, unsigned count, int64_t now_ns)
+{
+    int64_t late_ns = now_ns - pacer->next_ns, slip_ns = late_ns - pacer->usual_late_ns;
+    pacer->usual_late_ns += slip_ns > 0 ? LATE_STEP_NS : -LATE_STEP_NS;
     pacer->departed += count;
+    int64_t due_ns = pacer_due(pacer);
+    int64_t left_ns = pacer->next_ns + (slip_ns > 0 ? slip_ns : 0); // but for the usual
+    double debt_ns = (double)(left_ns - due_ns) + pacer->gap_ns;
+    int64_t soon_ns = left_ns + llround(least_gap(debt_ns) * pacer->gap_ns);
+    pacer->next_ns = soon_ns > due_ns ? soon_ns : due_ns;
 }
 
 void pacer_set_rate(struct pacer *pacer, int64_t now_ns, double bytes_per_packet, double rate_bps)

@@ -244,14 +244,9 @@ static void send_batch(struct loop *loop, const struct batch *batch)
 // The time afterwards.
 static int64_t depart(struct loop *loop, unsigned count, int64_t now)
 {
-    bool together = loop->sender->pace == UDP_QUANTA;
-    while (count > 0) {
-        unsigned now_many = together ? count : 1; // streams take turns
-        struct batch batch = take(loop, now_many, now);
-        send_batch(loop, &batch);
-        pacer_departed(&loop->pacer, now_many);
-        count -= now_many;
-    }
+    struct batch batch = take(loop, count, now);
+    send_batch(loop, &batch);
+    pacer_departed(&loop->pacer, count, now);
     return clock_mono_ns();
 }
 
@@ -284,7 +279,7 @@ static enum udp_pace choose_pace(const struct loop *loop)
     return may_spin() ? UDP_SPIN : UDP_QUANTA;
 }
 
-// How many at a time at this rate.
+// How many leave at a time, at this rate and at most.
 static unsigned quantum(const struct loop *loop)
 {
     if (loop->sender->pace != UDP_QUANTA)
@@ -293,18 +288,30 @@ static unsigned quantum(const struct loop *loop)
     return due < 1 ? 1 : due > loop->most ? loop->most : (unsigned)due;
 }
 
-// Waits until the next quantum is due or `until`; the time then.
-static int64_t wait_due(const struct loop *loop, int64_t now, int64_t until)
+static unsigned most_at_once(const struct loop *loop)
 {
-    int64_t due = pacer_due_ahead(&loop->pacer, quantum(loop) - 1);
-    if (due > until)
-        due = until;
-    if (loop->sender->pace != UDP_SPIN)
-        sleep_until(due);
-    else
-        while (now < due)
-            now = clock_mono_ns();
-    return loop->sender->pace == UDP_SPIN ? now : clock_mono_ns();
+    return loop->sender->pace == UDP_QUANTA ? loop->most : 1;
+}
+
+static int64_t next_departure(const struct loop *loop)
+{
+    return loop->sender->pace == UDP_QUANTA ? pacer_due_ahead(&loop->pacer, quantum(loop) - 1)
+                                            : pacer_next(&loop->pacer);
+}
+
+// Waits until then or `until`; the time afterwards.
+static int64_t wait_departure(const struct loop *loop, int64_t now, int64_t until)
+{
+    int64_t next = next_departure(loop);
+    if (next > until)
+        next = until;
+    if (loop->sender->pace != UDP_SPIN) {
+        sleep_until(next);
+        return clock_mono_ns();
+    }
+    while (now < next)
+        now = clock_mono_ns();
+    return now;
 }
 
 // A flood: doubles while nothing is lost at either host, gives way when something is.
@@ -467,10 +474,10 @@ static void send_owed(struct loop *loop, int64_t now)
         if (now >= until || atomic_load(&sender->link.stop) || atomic_load(&sender->link.hold) ||
             volume_reached(loop))
             return;
-        unsigned ready = pacer_ready(&loop->pacer, loop->window_end_ns - 1, loop->most);
-        if (ready == 0)
-            break;
-        now = depart(loop, ready, now);
+        if (sender->pace != UDP_QUANTA)
+            now = wait_departure(loop, now, until);
+        now = depart(
+            loop, pacer_ready(&loop->pacer, loop->window_end_ns - 1, most_at_once(loop)), now);
     }
     sender->window_ns = loop->window_end_ns - loop->window_begin_ns;
 }
@@ -511,11 +518,10 @@ static void send_until_over(struct loop *loop)
             adapt_pace(loop, now);
         if (now >= loop->window_begin_ns)
             atomic_store_explicit(&sender->in_window, true, memory_order_relaxed);
-        unsigned ready = pacer_ready(&loop->pacer, now, loop->most);
-        if (ready >= quantum(loop))
-            now = depart(loop, ready, now);
+        if (now >= next_departure(loop))
+            now = depart(loop, pacer_ready(&loop->pacer, now, most_at_once(loop)), now);
         else
-            now = wait_due(loop, now, now + 20 * NS_PER_MS);
+            now = wait_departure(loop, now, now + 20 * NS_PER_MS);
     }
     sender->window_ns = now - loop->window_begin_ns;
     if (now >= loop->window_end_ns && !sender->flood)

@@ -17,12 +17,15 @@
 #define PAGE 4096
 #define BATCH_PLAIN 64
 #define HEAD_BYTES 128 // enough for a header or a control message; the rest is not copied
-#define BATCH_GRO 8    // of whole packets: more at a time would not stay in the cache
+#define BATCH_GRO 4    // of whole packets: more at a time would not stay in the cache
 #define SMALL_BYTES 16384
 #define GRO_BYTES 65536 // a packet with UDP_GRO is whole: each datagram in it has its own header
 #define CONTROL_BYTES 128
 #define TURNS_MAX 16
 #define NAP_NS (1000 * NS_PER_US)
+#define NAP_GRO_NS (300 * NS_PER_US)
+#define NAP_LEAST_NS (50 * NS_PER_US)
+#define NAP_SHARE 8 // of the buffer is filled meanwhile; what its packets hold is twice the load
 #define STEP_NS (5 * NS_PER_MS) // slewing for 10 s
 #define STEADY_NS (3 * NAP_NS)  // between two batches
 
@@ -35,6 +38,7 @@ struct udp_reader {
     size_t each;
     bool waits; // one socket: the call that reads it waits, too
     int64_t last_load_ns;
+    uint64_t taken_bytes;  // since then
     int64_t wall_ahead_ns; // of the monotonic clock
     uint8_t *bytes;
     char (*controls)[CONTROL_BYTES];
@@ -231,8 +235,10 @@ static int read_batch(struct udp_test *test, unsigned at, int flags, bool *more)
     int64_t now = clock_mono_ns();
     if (count > 0)
         look_for_step(self);
-    for (int i = 0; i < count && !test->failed; i++)
+    for (int i = 0; i < count && !test->failed; i++) {
+        self->taken_bytes += self->messages[i].msg_len;
         on_packet(test, at, &self->messages[i], self->bytes + (size_t)i * self->each, now);
+    }
     *more = count == (int)self->batch;
     if (count > 0 && self->each == GRO_BYTES)
         self->batch = mean_size(self, count) < SMALL_BYTES ? self->room : BATCH_GRO;
@@ -248,17 +254,22 @@ static bool told_to_stop(const struct udp_test *test)
 }
 
 // Load that comes steadily is read together: the first of it waits a moment in the socket, with its
-// arrival stamped; a thread that wakes for each datagram would cost more than all the rest.
+// arrival stamped. A thread that wakes for each packet would cost its own host more than all the
+// rest, and the sender's too where that is the same machine.
 static void nap(struct udp_test *test, int packets)
 {
     struct udp_reader *self = test->reader;
-    struct timespec rest = {0, NAP_NS};
     if (!test->receiver || packets <= 0)
         return;
-    int64_t now = clock_mono_ns();
-    bool steady = now - self->last_load_ns < STEADY_NS;
+    int64_t now = clock_mono_ns(), span = now - self->last_load_ns;
+    int64_t want = self->batch == self->room ? NAP_NS : NAP_GRO_NS;
+    double share = test->receiver->receive_buffer / NAP_SHARE / (double)self->taken_bytes;
+    if (want > (double)span * share)
+        want = (int64_t)((double)span * share);
     self->last_load_ns = now;
-    if (steady && self->batch == self->room && !test->receiver->final_seen)
+    self->taken_bytes = 0;
+    struct timespec rest = {0, want};
+    if (span < STEADY_NS && want >= NAP_LEAST_NS && !test->receiver->final_seen)
         clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
 }
 

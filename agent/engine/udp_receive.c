@@ -339,6 +339,6 @@ void udp_receiver_technique(const struct udp_test *test, char *text, size_t size
                          : test->order->spec.window ? "as asked"
                                                     : "net.core.rmem_max";
     snprintf(text, size, "%s%s, receive buffer %u K (%s)",
-        self->gro ? "UDP_GRO, recvmmsg of 8 packets" : "recvmmsg of 64 datagrams", unable,
+        self->gro ? "UDP_GRO, recvmmsg of 4 packets" : "recvmmsg of 64 datagrams", unable,
         self->receive_buffer / 1024, buffer);
 }

@@ -1,4 +1,4 @@
-// Delay variation and pacing by arithmetic.
+// Delay variation by arithmetic.
 
 #include "meshtest.h"
 
@@ -7,7 +7,6 @@
 
 #include "clock.h"
 #include "jitter.h"
-#include "pacer.h"
 
 #define PACKETS 100000
 #define GAP_NS (10 * NS_PER_MS) // over six times the delays' spread: nothing is reordered
@@ -154,45 +153,6 @@ static void what_comes_together_has_no_jitter_in_itself(void **state)
     jitter_destroy(&jitter);
 }
 
-static void departures_keep_the_rate_over_any_time(void **state)
-{
-    (void)state;
-    static const double rates[] = {1e6, 33.3e6, 123456789, 10e9};
-    for (size_t r = 0; r < sizeof rates / sizeof *rates; r++) {
-        struct pacer pacer;
-        int64_t now = 1234567;
-        uint64_t departed = 0;
-        pacer_start(&pacer, now, 1250, rates[r]);
-        int64_t start = now;
-        unsigned seed = 3;
-        while (now < start + NS_PER_S) {
-            unsigned ready = pacer_ready(&pacer, now, 64);
-            pacer_departed(&pacer, ready);
-            departed += ready;
-            if (ready < 64)
-                now += 20000 + rand_r(&seed) % 100000; // a thread that wakes when it can
-        }
-        double due = rates[r] / 8 / 1250 * (double)(now - start) / 1e9;
-        if (fabs((double)departed - due) > 0.0005 * due + 130e-6 * rates[r] / 1e4 + 2)
-            fail_msg(
-                "%g bit/s: %llu departed, %g due", rates[r], (unsigned long long)departed, due);
-    }
-}
-
-static void a_sender_that_overslept_does_not_burst_without_bound(void **state)
-{
-    (void)state;
-    struct pacer pacer;
-    pacer_start(&pacer, 0, 1250, 10e6); // 1,000 a second
-    assert_int_equal(pacer_ready(&pacer, 0, 1000000), 1);
-    pacer_departed(&pacer, 1);
-    unsigned owed = pacer_ready(&pacer, 10 * NS_PER_S, 1000000);
-    assert_true(owed >= 1 && owed <= pacer.burst_ns / NS_PER_MS + 1);
-    pacer_departed(&pacer, owed);
-    assert_int_equal(pacer_ready(&pacer, 10 * NS_PER_S, 1000000), 0);
-    assert_true(pacer_due(&pacer) > 10 * NS_PER_S);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,8 +162,6 @@ int main(void)
         cmocka_unit_test(gaps_in_the_numbers_are_in_no_ipdv),
         cmocka_unit_test(streams_that_take_turns_are_each_judged_alone),
         cmocka_unit_test(what_comes_together_has_no_jitter_in_itself),
-        cmocka_unit_test(departures_keep_the_rate_over_any_time),
-        cmocka_unit_test(a_sender_that_overslept_does_not_burst_without_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@ static uint64_t wake(struct pacer *pacer, int64_t begin_ns, int64_t step_ns, uns
     for (unsigned i = 0; i < steps; i++) {
         unsigned ready;
         while ((ready = pacer_ready(pacer, begin_ns + i * step_ns, 32)) > 0)
-            pacer_departed(pacer, ready);
+            pacer_departed(pacer, ready, begin_ns + i * step_ns);
     }
     return pacer->departed - before;
 }
@@ -62,10 +62,65 @@ static void nothing_is_due_before_its_time(void **state)
     struct pacer pacer;
     pacer_start(&pacer, START, 1000, 8e6);
     assert_int_equal(pacer_ready(&pacer, START - 1, 32), 0);
-    pacer_departed(&pacer, 1);
+    pacer_departed(&pacer, 1, START);
     assert_int_equal(pacer_ready(&pacer, START + NS_PER_MS - 1, 32), 0);
     assert_int_equal(pacer_ready(&pacer, START + NS_PER_MS, 32), 1);
     assert_int_equal(pacer_due_ahead(&pacer, 9), START + 10 * NS_PER_MS);
+}
+
+// Sends one by one until `end_ns`: each thread wakes 30 us late, and that of departure `held` by
+// 3 ms. The shortest gap after the first few.
+static int64_t one_by_one(struct pacer *pacer, int64_t end_ns, uint64_t held, int64_t *longest_ns)
+{
+    int64_t shortest_ns = INT64_MAX, before_ns = 0;
+    *longest_ns = 0;
+    for (;;) {
+        int64_t now_ns = pacer_next(pacer) + 30 * NS_PER_US;
+        if (pacer->departed == held)
+            now_ns += 3 * NS_PER_MS;
+        if (now_ns >= end_ns)
+            return shortest_ns;
+        assert_int_equal(pacer_ready(pacer, now_ns, 1), 1);
+        int64_t gap_ns = now_ns - before_ns;
+        if (pacer->departed > 100 && gap_ns < shortest_ns)
+            shortest_ns = gap_ns;
+        if (pacer->departed > 100 && gap_ns > *longest_ns)
+            *longest_ns = gap_ns;
+        before_ns = now_ns;
+        pacer_departed(pacer, 1, now_ns);
+    }
+}
+
+static void what_a_late_wake_up_owes_leaves_in_no_burst(void **state)
+{
+    (void)state;
+    struct pacer pacer;
+    int64_t longest_ns;
+    pacer_start(&pacer, START, 1000, 80e6); // 100 us apart
+    int64_t shortest_ns = one_by_one(&pacer, START + NS_PER_S, 2000, &longest_ns);
+    assert_true(longest_ns > 3 * NS_PER_MS);
+    assert_true(shortest_ns > 79 * NS_PER_US);
+    assert_true(pacer.departed >= 9999 && pacer.departed <= 10000); // and yet all have left
+}
+
+static void being_always_a_little_late_moves_no_gap(void **state)
+{
+    (void)state;
+    struct pacer pacer;
+    int64_t longest_ns;
+    pacer_start(&pacer, START, 1000, 80e6);
+    int64_t shortest_ns = one_by_one(&pacer, START + NS_PER_S, UINT64_MAX, &longest_ns);
+    assert_int_equal(shortest_ns, 100 * NS_PER_US);
+    assert_int_equal(longest_ns, 100 * NS_PER_US);
+}
+
+static void one_who_owes_much_is_in_a_hurry(void **state)
+{
+    (void)state;
+    struct pacer pacer;
+    pacer_start(&pacer, START, 1000, 80e6);
+    pacer_departed(&pacer, 1, START + 20 * NS_PER_MS);
+    assert_int_equal(pacer_next(&pacer), START + 20 * NS_PER_MS);
 }
 
 int main(void)
@@ -76,6 +131,9 @@ int main(void)
         cmocka_unit_test(more_than_the_burst_is_forgiven),
         cmocka_unit_test(slow_rates_forgive_no_single_datagram),
         cmocka_unit_test(nothing_is_due_before_its_time),
+        cmocka_unit_test(what_a_late_wake_up_owes_leaves_in_no_burst),
+        cmocka_unit_test(being_always_a_little_late_moves_no_gap),
+        cmocka_unit_test(one_who_owes_much_is_in_a_hurry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
