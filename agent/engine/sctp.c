@@ -136,6 +136,7 @@ bool sctpinfo_read(int fd, struct tcp_counters *counters)
         .segments_out = stats.sas_oodchunks + stats.sas_ouodchunks,
         .retransmits = stats.sas_rtxchunks,
         .duplicates_in = stats.sas_idupchunks,
+        .out_of_order_in = stats.sas_outofseqtsns,
         .packets_in = stats.sas_ipackets,
         .rtt_us = ticks < RTT_TICKS_MIN ? 0 : (uint32_t)(ticks * sctp_tick_ns() / NS_PER_US),
         .cwnd = path->spinfo_mtu ? path->spinfo_cwnd / path->spinfo_mtu : 0,

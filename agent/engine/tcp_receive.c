@@ -37,7 +37,7 @@ struct receiver {
     int64_t created_ns, start_ns, t0_ns, t1_ns, done_ns, final_ns;
     int64_t next_tick_ns, next_feedback_ns, interval_ns, last_growth_ns;
     // Sums over the streams at the last sample.
-    uint64_t base_bytes, bytes, segments, packets, duplicates;
+    uint64_t base_bytes, bytes, segments, packets, duplicates, out_of_order;
     uint64_t t0_bytes, t0_segments, t0_packets, t0_duplicates, t1_bytes, tick_bytes;
     int64_t sampled_ns, tick_ns, rtt_ns;
     unsigned queue_samples, queue_high;
@@ -64,7 +64,7 @@ static void sample(struct receiver *self)
 {
     // The kernel has no such count of an association.
     uint64_t bytes = self->flow->sctp ? atomic_load(&self->crew.bytes) : 0, segments = 0,
-             packets = 0, duplicates = 0;
+             packets = 0, duplicates = 0, out_of_order = 0;
     int64_t before = clock_mono_ns();
     for (unsigned i = 0; i < self->flow->streams; i++) {
         struct tcp_counters counters;
@@ -74,6 +74,7 @@ static void sample(struct receiver *self)
         segments += counters.segments_in;
         packets += counters.packets_in;
         duplicates += counters.duplicates_in;
+        out_of_order += counters.out_of_order_in;
         self->timestamps = counters.timestamps;
         self->piece = counters.mss;
         if (!self->rtt_ns)
@@ -87,6 +88,7 @@ static void sample(struct receiver *self)
     self->segments = segments;
     self->packets = packets;
     self->duplicates = duplicates;
+    self->out_of_order = out_of_order;
 }
 
 static void give_feedback(struct receiver *self)
@@ -212,15 +214,22 @@ static void close_window(struct receiver *self)
     give_feedback(self);
 }
 
-static bool slow_start_over(struct receiver *self)
+static bool omits_by_itself(const struct receiver *self)
 {
-    return tcp_ramp_over(
-        &self->ramp, self->sampled_ns, self->bytes, TCP_TICK_NS - NS_PER_MS, self->rtt_ns);
+    return self->phase == CONTROL_OMIT && self->flow->order->spec.omit_ns < 0;
 }
 
+static bool slow_start_over(struct receiver *self)
+{
+    return tcp_ramp_over(&self->ramp, self->sampled_ns, self->bytes, self->out_of_order,
+        TCP_TICK_NS - NS_PER_MS, self->rtt_ns);
+}
+
+// When what was asked to be omitted is over.
 static int64_t window_due_ns(const struct receiver *self)
 {
-    return self->start_ns + testspec_omit_max_ns(&self->flow->order->spec);
+    bool asked = self->phase == CONTROL_OMIT && !omits_by_itself(self);
+    return asked ? self->start_ns + self->flow->order->spec.omit_ns : INT64_MAX;
 }
 
 // ------------------------------------------------------------------ limits and deadlines
@@ -303,7 +312,8 @@ static void look_at_queue(struct receiver *self)
 static void begin_load(struct receiver *self, int64_t now_ns)
 {
     self->start_ns = now_ns;
-    tcp_ramp_begin(&self->ramp, now_ns, self->base_bytes);
+    tcp_ramp_begin(&self->ramp, now_ns, self->base_bytes,
+        now_ns + testspec_omit_max_ns(&self->flow->order->spec));
     self->phase = CONTROL_OMIT;
     self->next_tick_ns = self->next_glance_ns = now_ns;
     bucket_begin(&self->bucket);
@@ -358,7 +368,7 @@ static int64_t wake_at(const struct receiver *self)
         at = self->next_glance_ns;
     if (self->phase == CONTROL_WINDOW && self->intervals.due_ns < at)
         at = self->intervals.due_ns;
-    if (self->phase == CONTROL_OMIT && window_due_ns(self) < at)
+    if (window_due_ns(self) < at)
         at = window_due_ns(self);
     return at;
 }
@@ -389,8 +399,7 @@ static void tick(struct receiver *self, int64_t now_ns)
     adapt_lowat(self);
     if (self->phase == CONTROL_WINDOW)
         look_at_queue(self);
-    bool detected =
-        self->phase == CONTROL_OMIT && self->flow->order->spec.omit_ns < 0 && slow_start_over(self);
+    bool detected = omits_by_itself(self) && slow_start_over(self);
     self->tick_bytes = self->bytes;
     self->tick_ns = self->sampled_ns;
     self->next_tick_ns = now_ns + TCP_TICK_NS;
@@ -408,7 +417,7 @@ static void keep_time(struct receiver *self)
         glance(self, now);
     if (now >= self->next_tick_ns)
         tick(self, now);
-    if (!self->over && self->phase == CONTROL_OMIT && now >= window_due_ns(self))
+    if (!self->over && now >= window_due_ns(self))
         open_window(self);
     if (!self->over && self->phase == CONTROL_WINDOW && now >= self->intervals.due_ns) {
         sample(self);

@@ -5,15 +5,16 @@
 #include "clock.h"
 
 #define GROWTH 1.25 // slow start is over when a bin grows by less
+#define HOLES_NS (500 * NS_PER_MS)
 
 // ------------------------------------------------------------------ slow start
 
-void tcp_ramp_begin(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes)
+void tcp_ramp_begin(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, int64_t latest_ns)
 {
-    *self = (struct tcp_ramp){.from_ns = now_ns, .bytes = bytes};
+    *self = (struct tcp_ramp){.latest_ns = latest_ns, .from_ns = now_ns, .bytes = bytes};
 }
 
-bool tcp_ramp_over(
+static bool grown_up(
     struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, int64_t bin_ns, int64_t rtt_ns)
 {
     int64_t span_ns = now_ns - self->from_ns;
@@ -26,6 +27,18 @@ bool tcp_ramp_over(
     self->from_ns = now_ns;
     self->bytes = bytes;
     return over;
+}
+
+bool tcp_ramp_over(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, uint64_t out_of_order,
+    int64_t bin_ns, int64_t rtt_ns)
+{
+    bool whole = bytes > self->seen_bytes && out_of_order == self->seen_out_of_order;
+    self->seen_bytes = bytes;
+    self->seen_out_of_order = out_of_order;
+    bool over = grown_up(self, now_ns, bytes, bin_ns, rtt_ns) || now_ns >= self->latest_ns;
+    if (over && !self->over_ns)
+        self->over_ns = now_ns;
+    return self->over_ns && (whole || now_ns >= self->over_ns + HOLES_NS);
 }
 
 // ------------------------------------------------------------------ intervals

@@ -10,18 +10,25 @@
 #include "probe.h"
 
 // The end of slow start: the first bin of two round trips that has grown by less than a quarter
-// over the two before it.
+// over the two before it, or `latest_ns`. Slow start ends in losses, and what lies behind a hole is
+// in no count until the hole is filled: a window that begins before would count what arrived before
+// it. So it begins at the first sample after which everything came in order, or half a second
+// later.
 struct tcp_ramp {
+    int64_t latest_ns;
     int64_t from_ns;
     uint64_t bytes;
     double rates[2]; // of the two last bins, bytes per ns
     unsigned bins;
+    int64_t over_ns; // 0: not yet
+    uint64_t seen_bytes, seen_out_of_order;
 };
 
-void tcp_ramp_begin(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes);
-// A sample; `bin_ns` is the least that a bin is long. True once slow start is over.
-bool tcp_ramp_over(
-    struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, int64_t bin_ns, int64_t rtt_ns);
+void tcp_ramp_begin(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, int64_t latest_ns);
+// A sample, with the count of segments that arrived out of order; `bin_ns` is the least that a bin
+// is long. True once the window may begin.
+bool tcp_ramp_over(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, uint64_t out_of_order,
+    int64_t bin_ns, int64_t rtt_ns);
 
 // Intervals on a grid of `step_ns` from the window's begin; a rest under a tenth of a step belongs
 // to the one before it. They end when somebody has looked, a moment after the grid. Where nobody

@@ -20,6 +20,7 @@ bool tcpinfo_read(int fd, struct tcp_counters *counters)
         .segments_out = info.tcpi_data_segs_out,
         .retransmits = info.tcpi_total_retrans,
         .packets_in = info.tcpi_data_segs_in,
+        .out_of_order_in = info.tcpi_rcv_ooopack,
         .delivered_ce = info.tcpi_delivered_ce,
         .timestamps = info.tcpi_options & TCPI_OPT_TIMESTAMPS,
         .rtt_us = info.tcpi_rtt,

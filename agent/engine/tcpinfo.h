@@ -14,10 +14,11 @@ struct tcp_counters {
     uint64_t busy_us, rwnd_limited_us, sndbuf_limited_us; // busy includes the other two
     uint64_t segments_in, segments_out, retransmits;      // of data
     uint64_t packets_in;                                  // that carried them
-    uint64_t duplicates_in;                               // segments that came once more; sctp
-    uint64_t delivered_ce;                                // segments that met congestion (ECN)
-    uint32_t rtt_us, min_rtt_us, cwnd, mss, path_mtu;     // rtt: smoothed; cwnd in packets
-    uint32_t in_flight;                                   // packets that nobody has acknowledged
+    uint64_t out_of_order_in;                         // segments that came before others of theirs
+    uint64_t duplicates_in;                           // segments that came once more; sctp
+    uint64_t delivered_ce;                            // segments that met congestion (ECN)
+    uint32_t rtt_us, min_rtt_us, cwnd, mss, path_mtu; // rtt: smoothed; cwnd in packets
+    uint32_t in_flight;                               // packets that nobody has acknowledged
     uint32_t unsent_bytes; // in the send buffer, and not on their way yet
     bool timestamps;       // RFC 7323, in every segment
 };

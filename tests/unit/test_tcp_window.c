@@ -17,11 +17,11 @@ static void slow_start_ends_where_a_bin_stops_growing(void **state)
     struct tcp_ramp ramp;
     uint64_t bytes = 500;
     int64_t now = START_NS;
-    tcp_ramp_begin(&ramp, now, bytes);
+    tcp_ramp_begin(&ramp, now, bytes, INT64_MAX);
     for (unsigned i = 0; i < 6; i++) {
         bytes += grown[i];
         now += TICK_NS;
-        assert_int_equal(tcp_ramp_over(&ramp, now, bytes, TICK_NS, 0), i == 5);
+        assert_int_equal(tcp_ramp_over(&ramp, now, bytes, 0, TICK_NS, 0), i == 5);
     }
 }
 
@@ -29,20 +29,47 @@ static void a_bin_lasts_two_round_trips(void **state)
 {
     (void)state;
     struct tcp_ramp ramp;
-    tcp_ramp_begin(&ramp, START_NS, 0);
+    tcp_ramp_begin(&ramp, START_NS, 0, INT64_MAX);
     for (int i = 1; i <= 11; i++)
-        assert_false(
-            tcp_ramp_over(&ramp, START_NS + i * TICK_NS, (uint64_t)i * 100, TICK_NS, 2 * TICK_NS));
-    assert_true(tcp_ramp_over(&ramp, START_NS + 12 * TICK_NS, 1200, TICK_NS, 2 * TICK_NS));
+        assert_false(tcp_ramp_over(
+            &ramp, START_NS + i * TICK_NS, (uint64_t)i * 100, 0, TICK_NS, 2 * TICK_NS));
+    assert_true(tcp_ramp_over(&ramp, START_NS + 12 * TICK_NS, 1200, 0, TICK_NS, 2 * TICK_NS));
 }
 
 static void nothing_that_arrives_is_no_end_of_slow_start(void **state)
 {
     (void)state;
     struct tcp_ramp ramp;
-    tcp_ramp_begin(&ramp, START_NS, 0);
+    tcp_ramp_begin(&ramp, START_NS, 0, INT64_MAX);
     for (int i = 1; i <= 20; i++)
-        assert_false(tcp_ramp_over(&ramp, START_NS + i * TICK_NS, 0, TICK_NS, 0));
+        assert_false(tcp_ramp_over(&ramp, START_NS + i * TICK_NS, 0, 0, TICK_NS, 0));
+}
+
+static int64_t begins_after(unsigned holes, int64_t latest_ns)
+{
+    struct tcp_ramp ramp;
+    int64_t now = START_NS;
+    uint64_t bytes = 0, out_of_order = 0;
+    tcp_ramp_begin(&ramp, now, 0, latest_ns);
+    for (unsigned i = 0; i < 100; i++) {
+        now += TICK_NS;
+        bytes += 100;
+        out_of_order += i < holes;
+        if (tcp_ramp_over(&ramp, now, bytes, out_of_order, TICK_NS, 0))
+            return now;
+    }
+    return 0;
+}
+
+static void a_window_waits_until_no_hole_is_left_of_slow_start(void **state)
+{
+    (void)state;
+    int64_t over_ns = begins_after(0, INT64_MAX);
+    assert_int_equal(begins_after(7, INT64_MAX), START_NS + 8 * TICK_NS);
+    assert_true(over_ns < START_NS + 7 * TICK_NS);
+    assert_int_equal(begins_after(100, INT64_MAX), over_ns + 500 * NS_PER_MS);
+    assert_int_equal(begins_after(0, START_NS + TICK_NS), START_NS + TICK_NS);
+    assert_int_equal(begins_after(100, START_NS + TICK_NS), START_NS + TICK_NS + 500 * NS_PER_MS);
 }
 
 // ------------------------------------------------------------------ intervals
@@ -143,6 +170,7 @@ int main(void)
         cmocka_unit_test(slow_start_ends_where_a_bin_stops_growing),
         cmocka_unit_test(a_bin_lasts_two_round_trips),
         cmocka_unit_test(nothing_that_arrives_is_no_end_of_slow_start),
+        cmocka_unit_test(a_window_waits_until_no_hole_is_left_of_slow_start),
         cmocka_unit_test(intervals_end_when_somebody_looked_and_keep_to_the_grid),
         cmocka_unit_test(a_rest_under_a_tenth_belongs_to_the_interval_before),
         cmocka_unit_test(time_that_nobody_looked_reads_0_once_the_buffers_were_full),
