@@ -88,7 +88,7 @@ void interval_to_wire(const struct probe_interval *interval, Mp__Interval *wire)
     SET_REAL(wire, jitter_s, interval->jitter_s);
 }
 
-static Mp__HostRecord *record(const struct probe_record *from)
+static Mp__HostRecord *record(const struct probe_record *from, const struct probe_load *load)
 {
     if (!*from->kernel)
         return NULL;
@@ -109,6 +109,8 @@ static Mp__HostRecord *record(const struct probe_record *from)
     SET_NUMBER(wire, cores, from->cores);
     SET_REAL(wire, quota_cores, from->quota_cores);
     SET_COUNT(wire, moved_bytes, from->moved_bytes);
+    SET_COUNT(wire, interface_dropped, load->interface_dropped);
+    SET_COUNT(wire, softnet_dropped, load->softnet_dropped);
     return wire;
 }
 
@@ -313,7 +315,7 @@ Mp__EndReport *report_to_wire(const struct probe_report *report)
     if (report->has_receive)
         wire->receive = receive_side(&report->receive);
     wire->load = load_to_wire(&report->load);
-    wire->record = record(&report->record);
+    wire->record = record(&report->record, &report->load);
     wire->rtt_idle = distribution(&report->rtt_idle);
     wire->rtt_foreign = distribution(&report->rtt_foreign);
     wire->technique = text_copy(report->technique);

@@ -36,7 +36,7 @@ struct facts {
     double idle, window, buffer, network, blocked;
     struct host_share tx, rx;
     double queue_high;
-    uint64_t softnet_dropped, retransmits, segments, marked, allowance;
+    uint64_t softnet_dropped, interface_dropped, retransmits, segments, marked, allowance;
     double rtt_mean_s, rtt_min_s;
     const char *capped_by;
     uint64_t capped_bps;
@@ -103,6 +103,8 @@ static struct facts gather(
         facts.blocked = send->blocked_s / send->duration_s;
     if (receiver->load && receiver->load->has_softnet_dropped)
         facts.softnet_dropped = receiver->load->softnet_dropped;
+    if (receiver->record && receiver->record->has_interface_dropped)
+        facts.interface_dropped = receiver->record->interface_dropped;
     facts.retransmits = send->has_retransmits ? send->retransmits : 0;
     facts.segments = send->has_segments ? send->segments : 0;
     facts.marked = send->has_delivered_ce ? send->delivered_ce : 0;
@@ -314,6 +316,10 @@ static bool udp_loss(const struct facts *facts, const Mp__Packets *packets, stru
     if (facts->softnet_dropped >= missing / 2)
         return find(finding, "receiver_cpu", "%.1f %% lost, %llu dropped by the receiver's kernel",
             share, (unsigned long long)facts->softnet_dropped);
+    if (facts->interface_dropped >= missing / 2)
+        return find(finding, "receiver_cpu",
+            "%.1f %% lost, %llu dropped by the receiver's interface", share,
+            (unsigned long long)facts->interface_dropped);
     return find(finding, "network", "%.1f %% of the packets lost in the network", share);
 }
 

@@ -226,7 +226,8 @@ void testspec_to_wire(const struct testspec *spec, Mp__TestSpec *wire)
 
 int64_t testspec_omit_max_ns(const struct testspec *spec)
 {
-    if (spec->omit_ns >= 0)
+    bool flood = spec->kind == TEST_UDP && spec->bitrate_max && spec->omit_ns == 0;
+    if (spec->omit_ns >= 0 && !flood)
         return spec->omit_ns;
     return spec->duration_ns / 2 < NS_PER_S ? spec->duration_ns / 2 : NS_PER_S;
 }

@@ -87,7 +87,8 @@ int testspec_from_wire(const Mp__TestSpec *wire, struct testspec *spec, char *er
 // Fills `wire`, which must be initialised; it borrows spec->congestion for as long as it is used.
 void testspec_to_wire(const struct testspec *spec, Mp__TestSpec *wire);
 
-// Longest omitted time: the stated one, or for a detected slow start min(1 s, duration / 2).
+// Longest omitted time: the stated one, or min(1 s, duration / 2) for a slow start to be detected, or
+// for a flood without one to find its rate (then it is not only the longest).
 int64_t testspec_omit_max_ns(const struct testspec *spec);
 // Time before the load in which the idle path's RTT is taken: min(200 ms, duration / 10).
 int64_t testspec_idle_ns(const struct testspec *spec);

@@ -25,7 +25,7 @@ struct sample {
     int core[CPU_THREADS_MAX];                                 // where it ran last, -1: unknown
     struct core_time cores[CORES_MAX];
     size_t core_count;
-    uint64_t softnet_dropped, throttled_ns, allowance_exceeded;
+    uint64_t softnet_dropped, interface_dropped, throttled_ns, allowance_exceeded;
 };
 
 struct cpu {
@@ -146,6 +146,7 @@ static void take(const cpu_t *self, struct sample *sample)
     struct cgroup_cpu quota;
     cgroup_cpu_read(&quota);
     sample->throttled_ns = quota.throttled_ns;
+    sample->interface_dropped = record_interface_dropped(self->interface);
     sample->allowance_exceeded = record_allowance_exceeded(self->interface);
 }
 
@@ -217,6 +218,13 @@ static void busiest_thread(const cpu_t *self, double span_ns, struct probe_load 
     }
 }
 
+// What a counter grew by; absent if it was, or began anew.
+static uint64_t grown(uint64_t from, uint64_t to)
+{
+    bool known = from != PROBE_ABSENT && to != PROBE_ABSENT && to >= from;
+    return known ? to - from : PROBE_ABSENT;
+}
+
 void cpu_end(cpu_t *self, struct probe_load *load)
 {
     take(self, &self->end);
@@ -229,10 +237,7 @@ void cpu_end(cpu_t *self, struct probe_load *load)
     // Each of several threads may be held: the sum can exceed the time.
     if (to->throttled_ns >= from->throttled_ns)
         load->throttled = fmin((double)(to->throttled_ns - from->throttled_ns) / span, 1);
-    if (from->allowance_exceeded != PROBE_ABSENT && to->allowance_exceeded != PROBE_ABSENT &&
-        to->allowance_exceeded >= from->allowance_exceeded)
-        load->allowance_exceeded = to->allowance_exceeded - from->allowance_exceeded;
-    if (from->softnet_dropped != PROBE_ABSENT && to->softnet_dropped >= from->softnet_dropped &&
-        to->softnet_dropped != PROBE_ABSENT)
-        load->softnet_dropped = to->softnet_dropped - from->softnet_dropped;
+    load->allowance_exceeded = grown(from->allowance_exceeded, to->allowance_exceeded);
+    load->softnet_dropped = grown(from->softnet_dropped, to->softnet_dropped);
+    load->interface_dropped = grown(from->interface_dropped, to->interface_dropped);
 }

@@ -83,6 +83,7 @@ void probe_report_init(struct probe_report *report)
             .busiest_core = NAN,
             .run_queue_wait = NAN,
             .softnet_dropped = PROBE_ABSENT,
+            .interface_dropped = PROBE_ABSENT,
             .allowance_exceeded = PROBE_ABSENT,
             .throttled = NAN,
             .steal = NAN},

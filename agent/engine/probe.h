@@ -121,6 +121,7 @@ struct probe_receive {
 struct probe_load {
     double cores, busiest_thread, busiest_core, run_queue_wait;
     uint64_t softnet_dropped;
+    uint64_t interface_dropped;  // packets that the interface received and lost, for any program
     uint64_t allowance_exceeded; // packets that the provider's allowances held back
     double throttled, steal;     // shares: of the window, of the busiest core
 };

@@ -69,25 +69,32 @@ static void find_interface(const char *address, struct probe_record *record)
     freeifaddrs(all);
 }
 
+// What the kernel says of one link.
+struct link {
+    struct probe_record *record;
+    struct rtnl_link_stats64 stats;
+    bool counted;
+};
+
 static int on_link(const struct nlmsghdr *header, void *target)
 {
-    struct probe_record *record = target;
+    struct link *link = target;
     const struct nlattr *attribute;
     mnl_attr_for_each(attribute, header, sizeof(struct ifinfomsg))
     {
-        struct rtnl_link_stats64 stats;
         switch (mnl_attr_get_type(attribute)) {
         case IFLA_MTU:
-            record->mtu = mnl_attr_get_u32(attribute);
+            link->record->mtu = mnl_attr_get_u32(attribute);
             break;
         case IFLA_QDISC:
-            snprintf(record->qdisc, sizeof record->qdisc, "%s", mnl_attr_get_str(attribute));
+            snprintf(
+                link->record->qdisc, sizeof link->record->qdisc, "%s", mnl_attr_get_str(attribute));
             break;
         case IFLA_STATS64:
-            if (mnl_attr_get_payload_len(attribute) < sizeof stats)
+            if (mnl_attr_get_payload_len(attribute) < sizeof link->stats)
                 break;
-            memcpy(&stats, mnl_attr_get_payload(attribute), sizeof stats);
-            record->moved_bytes = stats.rx_bytes + stats.tx_bytes;
+            memcpy(&link->stats, mnl_attr_get_payload(attribute), sizeof link->stats);
+            link->counted = true;
             break;
         default:
             break;
@@ -97,7 +104,7 @@ static int on_link(const struct nlmsghdr *header, void *target)
 }
 
 // One question to the kernel's routing netlink, one answer.
-static void ask_link(struct probe_record *record)
+static void ask_link(struct link *about)
 {
     char buffer[32768];
     struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
@@ -105,7 +112,7 @@ static void ask_link(struct probe_record *record)
     header->nlmsg_flags = NLM_F_REQUEST;
     struct ifinfomsg *link = mnl_nlmsg_put_extra_header(header, sizeof *link);
     link->ifi_family = AF_UNSPEC;
-    link->ifi_index = (int)if_nametoindex(record->interface);
+    link->ifi_index = (int)if_nametoindex(about->record->interface);
     struct mnl_socket *netlink = link->ifi_index ? mnl_socket_open(NETLINK_ROUTE) : NULL;
     if (!netlink)
         return;
@@ -113,7 +120,7 @@ static void ask_link(struct probe_record *record)
         mnl_socket_sendto(netlink, header, header->nlmsg_len) > 0) {
         ssize_t got = mnl_socket_recvfrom(netlink, buffer, sizeof buffer);
         if (got > 0)
-            (void)mnl_cb_run(buffer, (size_t)got, 0, 0, on_link, record);
+            (void)mnl_cb_run(buffer, (size_t)got, 0, 0, on_link, about);
     }
     mnl_socket_close(netlink);
 }
@@ -191,6 +198,15 @@ uint64_t record_allowance_exceeded(const char *interface)
     return sum;
 }
 
+uint64_t record_interface_dropped(const char *interface)
+{
+    struct probe_record record = {0};
+    struct link link = {.record = &record};
+    snprintf(record.interface, sizeof record.interface, "%.15s", interface);
+    ask_link(&link);
+    return link.counted ? link.stats.rx_dropped + link.stats.rx_missed_errors : PROBE_ABSENT;
+}
+
 // ------------------------------------------------------------------ the host
 
 static void read_virtualization(struct probe_record *record)
@@ -225,7 +241,10 @@ void record_read(const char *local_address, struct probe_record *record)
     find_interface(local_address, record);
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (*record->interface) {
-        ask_link(record);
+        struct link link = {.record = record};
+        ask_link(&link);
+        if (link.counted)
+            record->moved_bytes = link.stats.rx_bytes + link.stats.tx_bytes;
         ask_offloads(fd, record);
         ask_driver(fd, record);
     }

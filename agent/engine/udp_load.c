@@ -426,9 +426,6 @@ static void start_loop(struct loop *loop, struct udp_sender *sender)
 {
     const struct testspec *spec = &sender->order->spec;
     int64_t omit = testspec_omit_max_ns(spec), now = clock_mono_ns();
-    // A flood needs time to find its rate; that is no part of the window.
-    if (spec->bitrate_max && omit == 0)
-        omit = spec->duration_ns / 2 < NS_PER_S ? spec->duration_ns / 2 : NS_PER_S;
     *loop = (struct loop){.sender = sender,
         .ramping = spec->bitrate_max,
         .rate_bps = spec->bitrate_max ? FLOOD_START_BPS : (double)sender->rate_bps,
@@ -438,7 +435,6 @@ static void start_loop(struct loop *loop, struct udp_sender *sender)
         .window_end_ns = now + omit + spec->duration_ns};
     if (loop->window_end_ns > now + sender->order->limit_ns)
         loop->window_end_ns = now + sender->order->limit_ns;
-    sender->omitted_ns = omit;
     sender->flood = spec->bitrate_max;
     sender->pace = sender->pace_first = choose_pace(loop);
     loop->most = UDP_PAYLOAD_MAX / sender->length;

@@ -70,7 +70,7 @@ struct udp_sender {
     sem_t started, leave; // has its tid; may end, as its CPU time has been read
     // results, valid when finished
     uint64_t packets, lost_sender, bytes;
-    int64_t window_ns, blocked_ns, omitted_ns;
+    int64_t window_ns, blocked_ns;
     uint64_t rate_bps;
     unsigned length, path_mtu;
     bool fragmented, flood;

@@ -117,7 +117,9 @@ static struct value get_attempts(const struct field *self, const Mp__Cell *cell)
         PART(path ".quota_cores", part, Mp__HostRecord, quota_cores, VALUE_REAL),                  \
         PART_TEXT(path ".virtualization", part, Mp__HostRecord, virtualization),                   \
         PART_TEXT(path ".boot_id", part, Mp__HostRecord, boot_id),                                 \
-        PART(path ".moved_bytes", part, Mp__HostRecord, moved_bytes, VALUE_WHOLE)
+        PART(path ".moved_bytes", part, Mp__HostRecord, moved_bytes, VALUE_WHOLE),                 \
+        PART(path ".interface_dropped", part, Mp__HostRecord, interface_dropped, VALUE_WHOLE),     \
+        PART(path ".softnet_dropped", part, Mp__HostRecord, softnet_dropped, VALUE_WHOLE)
 #define PACKETS(path, member) PART("packets." path, packets, Mp__Packets, member, VALUE_WHOLE)
 
 static const struct field fields[] = {

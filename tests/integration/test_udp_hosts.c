@@ -78,6 +78,11 @@ static void floods_use_offloads_where_the_kernel_has_them(void **state)
     json_t *run, *cell = measure(*state, "-b max -t 500ms", "a", "b", &run);
     expect_words(cell, "UDP_SEGMENT of up to");
     expect_words(cell, "UDP_GRO,");
+    assert_close(number_at(cell, "omitted_s"), 0.25, 1e-6, "time to find the rate");
+    // What may have been lost before any socket is told of both hosts.
+    assert_true(has_number(cell, "host_receiver.interface_dropped"));
+    assert_true(has_number(cell, "host_receiver.softnet_dropped"));
+    assert_true(has_number(cell, "host_sender.interface_dropped"));
     json_decref(run);
 }
 
@@ -256,13 +261,31 @@ static void more_than_a_link_on_the_way_takes_is_the_networks_loss(void **state)
 
 #define ARRIVED "$($LAB exec b ip -s link show eth0 | awk '/RX/{getline; print $1}')"
 
+// They keep to the grid that was asked for, and the time in which nothing was sent is not spread
+// over its neighbours.
+static void expect_a_pause_in(json_t *cell, double interval_s)
+{
+    json_t *intervals = json_object_get(cell, "intervals"), *interval;
+    size_t index, empty = 0;
+    double bytes = 0;
+    json_array_foreach(intervals, index, interval)
+    {
+        assert_close(number_at(interval, "start_s"), (double)index * interval_s, 1e-6, "start");
+        assert_true(number_at(interval, "duration_s") <= interval_s + 1e-6);
+        bytes += number_at(interval, "bytes");
+        empty += number_at(interval, "bytes") == 0;
+    }
+    assert_true(bytes == number_at(cell, "bytes"));
+    assert_true(empty > 0);
+}
+
 static void a_receiver_that_stands_still_for_two_seconds_holds_the_load(void **state)
 {
     struct outcome before = mesh_shell(*state, 10, "echo $((" ARRIVED ")) >$DIR/before");
     assert_int_equal(before.status, 0);
     outcome_release(&before);
     task_t *task =
-        mesh_start(*state, "$LAB meshperf -q -o json run udp -b 5M -t 8s --from a --to b");
+        mesh_start(*state, "$LAB meshperf -q -o json run udp -b 5M -t 8s -i 100ms --from a --to b");
     mesh_wait_until(*state, 60, "test " ARRIVED " -gt $(($(cat $DIR/before) + 300000))");
     struct outcome stopped = mesh_shell(*state, 20, "$LAB kill b STOP; sleep 2; $LAB kill b CONT");
     assert_int_equal(stopped.status, 0);
@@ -274,6 +297,7 @@ static void a_receiver_that_stands_still_for_two_seconds_holds_the_load(void **s
     expect_accounts(cell);
     assert_true(number_at(cell, "packets.lost_network") == 0);
     assert_true(number_at(cell, "stalled_s") > 0);
+    expect_a_pause_in(cell, 0.1);
     json_decref(run);
     outcome_release(&ended);
 }

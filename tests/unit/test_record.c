@@ -63,6 +63,8 @@ static void an_address_of_nobody_leaves_the_interface_out(void **state)
     assert_true(*record.kernel);
     assert_int_equal(record_allowance_exceeded(""), PROBE_ABSENT);
     assert_int_equal(record_allowance_exceeded("lo"), PROBE_ABSENT);
+    assert_int_equal(record_interface_dropped(""), PROBE_ABSENT);
+    assert_int_not_equal(record_interface_dropped("lo"), PROBE_ABSENT);
 }
 
 // Needs a place where control groups can be made; version 1 and 2 name their files differently.

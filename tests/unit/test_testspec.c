@@ -33,6 +33,10 @@ static void the_defaults_are_the_documented_ones(void **state)
     udp.bitrate_max = true;
     udp.bitrate_bps = 0;
     assert_false(testspec_rate_stated(&udp));
+    // So does a flood, to find its rate.
+    assert_int_equal(testspec_omit_max_ns(&udp), NS_PER_S);
+    udp.omit_ns = 3 * NS_PER_S;
+    assert_int_equal(testspec_omit_max_ns(&udp), 3 * NS_PER_S);
 }
 
 struct edge {

@@ -9,7 +9,7 @@ struct example {
     double busy, window, buffer; // shares; busy 0: unknown
     double tx_thread, tx_core, tx_wait, rx_thread, rx_core, rx_wait, queue_high;
     double rtt_s, rtt_min_s; // 0: unknown
-    uint64_t retransmits, softnet;
+    uint64_t retransmits, softnet, ring;
     double offered_bps;
     uint64_t sent, received, lost_receiver;
     bool max, small_buffer;
@@ -46,6 +46,10 @@ static Mp__Limiter *judge(const struct example *it)
     tx.has_allowance_exceeded = it->allowance > 0;
     tx.allowance_exceeded = it->allowance;
     rx.softnet_dropped = it->softnet;
+    Mp__HostRecord record = MP__HOST_RECORD__INIT;
+    record.has_interface_dropped = true;
+    record.interface_dropped = it->ring;
+    ends[1].record = &record;
     ends[0].load = &tx;
     ends[1].load = &rx;
     ends[0].send = &send;
@@ -342,6 +346,16 @@ static void datagrams_are_judged_by_where_they_went(void **state)
             .received = 900,
             .lost_receiver = 80,
             .verdict = "receiver_cpu"},
+        // Its interface may have lost most of it, so the network is not blamed.
+        {.kind = TEST_UDP,
+            .goodput_bps = 0.9e6,
+            .asked_bps = 1e6,
+            .offered_bps = 1e6,
+            .sent = 1000,
+            .received = 900,
+            .ring = 60,
+            .verdict = "receiver_cpu",
+            .words = "receiver's interface"},
         {.kind = TEST_UDP,
             .goodput_bps = 0.5e9,
             .asked_bps = 1e9,
