@@ -289,7 +289,7 @@ static void shut_down(const struct connection *connection, zmq_msg_t *payload)
     int fd = word ? atoi(word) : -1;
     if (fd < 0)
         return;
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
     if (getpeername(fd, (struct sockaddr *)&address, &size) < 0)
         return;
