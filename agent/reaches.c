@@ -157,11 +157,6 @@ zsock_t *reaches_events(const reaches_t *self)
     return self->pipe;
 }
 
-size_t reaches_count(const reaches_t *self)
-{
-    return self->count;
-}
-
 size_t reaches_results(uint32_t parts)
 {
     return 8 * (size_t)parts + 2;

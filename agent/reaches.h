@@ -40,7 +40,6 @@ void reaches_close(reaches_t *self, const uint8_t batch[TICKET_ID_SIZE]);
 void reaches_stop(reaches_t *self, const uint8_t batch[TICKET_ID_SIZE]);
 void reaches_stop_all(reaches_t *self);
 
-size_t reaches_count(const reaches_t *self); // batches known
 // Results that a batch with so many parts may bring.
 size_t reaches_results(uint32_t parts);
 

@@ -84,9 +84,6 @@ int director_start(director_t *self, const Mp__RunRequest *request, const char *
     __attribute__((warn_unused_result));
 
 // The same for an explicit list of cells instead of a selection (planner_plan_cells).
-int director_plan_cells(director_t *self, const Mp__RunRequest *request,
-    const struct plan_cells *cells, Mp__PlanAnswer *answer, struct director_refusal *refusal)
-    __attribute__((warn_unused_result));
 int director_start_cells(director_t *self, const Mp__RunRequest *request,
     const struct plan_cells *cells, const char *by, char run_id[DIRECTOR_RUN_ID_SIZE],
     struct director_refusal *refusal) __attribute__((warn_unused_result));

@@ -66,15 +66,9 @@ static int plan_make(director_t *self, const Mp__RunRequest *request,
 int director_plan(director_t *self, const Mp__RunRequest *request, Mp__PlanAnswer *answer,
     struct director_refusal *refusal)
 {
-    return director_plan_cells(self, request, NULL, answer, refusal);
-}
-
-int director_plan_cells(director_t *self, const Mp__RunRequest *request,
-    const struct plan_cells *cells, Mp__PlanAnswer *answer, struct director_refusal *refusal)
-{
     struct plan plan;
     struct forecast forecast;
-    int rc = plan_make(self, request, cells, &plan, refusal);
+    int rc = planner_plan(self->registry, request, &plan, refusal);
     if (rc != 0)
         return rc;
     planner_forecast(&plan, &forecast);

@@ -354,11 +354,6 @@ size_t scheduler_startable(const scheduler_t *self)
     return self->startable;
 }
 
-size_t scheduler_running(const scheduler_t *self)
-{
-    return self->running_count;
-}
-
 bool scheduler_blocked(const scheduler_t *self, uint32_t host)
 {
     return self->blocked[sender_node(host)] || self->blocked[receiver_node(self, host)];

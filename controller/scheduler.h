@@ -68,7 +68,6 @@ void scheduler_return(scheduler_t *self, uint32_t host);
 // The work of a host that is away does not count for priorities any more, and comes back with it.
 size_t scheduler_remaining(const scheduler_t *self); // all edges not yet picked
 size_t scheduler_startable(const scheduler_t *self); // of these, with both hosts present
-size_t scheduler_running(const scheduler_t *self);
 
 // Is this host idle although it has a remaining edge to a free host, which a machine or shared
 // value holds back? Judged at the last scheduler_next.

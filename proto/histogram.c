@@ -60,25 +60,6 @@ void histogram_record(histogram_t *self, int64_t value)
     self->buckets[bucket_of((uint64_t)value)]++;
 }
 
-void histogram_merge(histogram_t *self, const histogram_t *other)
-{
-    if (other->count == 0)
-        return;
-    if (self->count == 0 || other->min < self->min)
-        self->min = other->min;
-    if (self->count == 0 || other->max > self->max)
-        self->max = other->max;
-    self->count += other->count;
-    self->sum += other->sum;
-    for (unsigned i = 0; i < BUCKETS; i++)
-        self->buckets[i] += other->buckets[i];
-}
-
-void histogram_clear(histogram_t *self)
-{
-    memset(self, 0, sizeof *self);
-}
-
 uint64_t histogram_count(const histogram_t *self)
 {
     return self->count;

@@ -374,9 +374,3 @@ const char *policy_how_word(enum policy_how how)
     static const char *const words[] = {"any", "filtered", "rejected", "refused"};
     return word_at(words, COUNT(words), how);
 }
-
-const char *policy_wish_word(enum policy_wish wish)
-{
-    static const char *const words[] = {"agent", "service", "either"};
-    return word_at(words, COUNT(words), wish);
-}

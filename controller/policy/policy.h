@@ -139,7 +139,6 @@ void policy_destroy(policy_t **self_p);
 const char *policy_protocol_word(enum policy_protocol protocol);  // "tcp"
 const char *policy_expected_word(enum policy_expected expected);  // "allow"
 const char *policy_how_word(enum policy_how how);                 // "filtered"
-const char *policy_wish_word(enum policy_wish wish);              // "agent"
 // "bandwidth >= 5 Gbit/s, retransmits < 0.1 %": the limits of a rule for one kind of test.
 void policy_limits_text(const struct policy_rule *rule, enum test_kind kind, char text[256]);
 

@@ -12,14 +12,6 @@ static const struct {
     {"json", check_print_json}, {"jsonl", check_print_jsonl}, {"csv", check_print_csv},
     {"md", check_print_md}, {"junit", check_print_junit}};
 
-bool check_format_known(const char *format)
-{
-    for (size_t i = 0; i < sizeof printers / sizeof *printers; i++)
-        if (strcmp(format, printers[i].format) == 0)
-            return true;
-    return false;
-}
-
 int check_print(const struct check_report *report, const char *format, FILE *stream)
 {
     for (size_t i = 0; i < sizeof printers / sizeof *printers; i++)

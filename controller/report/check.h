@@ -20,8 +20,7 @@ struct check_report {
     int exit_status;         // for the event stream's end
 };
 
-// The formats of report_formats, and "junit". 0, or -errno of the stream; false: unknown.
-bool check_format_known(const char *format);
+// The formats of report_formats, and "junit"; any other prints nothing. 0, or -errno of the stream.
 int check_print(const struct check_report *report, const char *format, FILE *stream);
 // The events of the verdicts alone, without an end, for a stream that is under way.
 void check_print_events(const struct check_report *report, FILE *stream);

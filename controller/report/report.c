@@ -44,10 +44,6 @@ static const struct metric metrics[] = {
     {"cpu_receiver", "cpu.receiver", "cores used by the receiver", UNIT_COUNT, true, 0, BANDWIDTH},
 };
 
-static const char *const metric_names[] = {"bandwidth", "rtt", "jitter", "loss", "rtt_p99",
-    "rtt_loaded", "pdv", "retransmits", "reordered", "spread", "cpu_sender", "cpu_receiver"};
-_Static_assert(COUNT(metric_names) == COUNT(metrics), "each metric has a name");
-
 const struct metric *report_metric_table(size_t *count)
 {
     *count = COUNT(metrics);
@@ -60,28 +56,20 @@ const char *const *report_formats(size_t *count)
     return format_names;
 }
 
-const char *const *report_metrics(size_t *count)
+bool report_format_known(const char *format)
 {
-    *count = COUNT(metric_names);
-    return metric_names;
-}
-
-static bool among(const char *word, const char *const *words, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(word, words[i]) == 0)
+    for (size_t i = 0; i < COUNT(format_names); i++)
+        if (strcmp(format, format_names[i]) == 0)
             return true;
     return false;
 }
 
-bool report_format_known(const char *format)
-{
-    return among(format, format_names, COUNT(format_names));
-}
-
 bool report_metric_known(const char *metric)
 {
-    return among(metric, metric_names, COUNT(metric_names));
+    for (size_t i = 0; i < COUNT(metrics); i++)
+        if (strcmp(metric, metrics[i].name) == 0)
+            return true;
+    return false;
 }
 
 // ----------------------------------------------------------------------------------- a report

@@ -16,7 +16,7 @@ typedef struct report report_t;
 
 struct report_options {
     const char *format;        // "table" "wide" "json" "jsonl" "csv" "md"
-    const char *metric;        // table: a metric's name (report_metrics), NULL = each test's usual ones
+    const char *metric;        // table: a metric's name, NULL = each test's usual ones
     const char *group_by;      // label key: rows and columns are label values, cells medians; NULL = agents
     const char *pair_from;     // only this pair (in every format); with both, `table` tells all of it
     const char *pair_to;
@@ -36,10 +36,9 @@ int report_end(report_t *self);
 
 bool report_format_known(const char *format);
 const char *const *report_formats(size_t *count);
-bool report_metric_known(const char *metric);
-const char *const *report_metrics(size_t *count);   // "bandwidth" "jitter" "loss" "rtt" "retransmits" ...
+bool report_metric_known(const char *metric); // "bandwidth" "jitter" "loss" "rtt" ...
 
-// The event stream (-o jsonl of a run that is under way): one object a line, see cli.md.
+// The event stream (-o jsonl of a run that is under way): one object a line, see meshperf(1).
 void report_event_plan(FILE *stream, const Mp__RunInfo *info, Mp__RunAgent *const *agents, size_t count);
 void report_event(FILE *stream, const Mp__Event *event, Mp__RunAgent *const *agents, size_t count);
 void report_event_end(FILE *stream, const Mp__RunInfo *info, int exit_status);

@@ -221,14 +221,6 @@ struct operator_ *credentials_operator_at(credentials_t *self, size_t place)
     return place < self->operators.count ? self->operators.items[place] : NULL;
 }
 
-size_t credentials_admin_count(const credentials_t *self)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < self->operators.count; i++)
-        count += ((struct operator_ *)self->operators.items[i])->role == MP__ROLE__ADMIN;
-    return count;
-}
-
 enum wire_role role_to_wire(Mp__Role role)
 {
     switch (role) {

@@ -68,7 +68,6 @@ struct operator_ *credentials_operator_by_key(
 void credentials_remove_operator(credentials_t *self, struct operator_ *operator_);
 size_t credentials_operator_count(const credentials_t *self);
 struct operator_ *credentials_operator_at(credentials_t *self, size_t place);
-size_t credentials_admin_count(const credentials_t *self);
 
 enum wire_role role_to_wire(Mp__Role role);
 

@@ -191,11 +191,6 @@ const char *gateway_endpoint(gateway_t *self, enum gateway_side side)
     return self->sides[side].endpoint;
 }
 
-size_t gateway_connections(const gateway_t *self)
-{
-    return zhashx_size(self->connections[0]) + zhashx_size(self->connections[1]);
-}
-
 // -------------------------------------------------------------------------------- connections
 
 static void mark_changed(gateway_t *self, struct connection *connection)

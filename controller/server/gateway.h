@@ -73,6 +73,5 @@ int gateway_send(gateway_t *self, struct peer *peer, const void *bytes, size_t s
 struct peer *gateway_find(gateway_t *self, const struct peer_ref *ref); // NULL: gone
 // From now on nothing of it is heard; the TCP connection is shut down at its next message.
 void gateway_cut(gateway_t *self, struct peer *peer, const char *reason);
-size_t gateway_connections(const gateway_t *self);
 
 #endif
