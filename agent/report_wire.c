@@ -354,6 +354,9 @@ static void reach_near(const struct reach_outcome *outcome, Mp__LightOutcome *wi
     wire->icmp_type = outcome->icmp_type;
     wire->icmp_code = outcome->icmp_code;
     wire->icmp_from = outcome->has_icmp ? text_copy(outcome->icmp_from) : NULL;
+    wire->last_hop = text_copy(outcome->last_hop);
+    wire->has_last_hop_ttl = wire->last_hop != NULL;
+    wire->last_hop_ttl = outcome->last_hop_ttl;
     wire->has_alive = wire->alive = outcome->alive;
     wire->alive_how = text_copy(outcome->alive_how);
     wire->source_ports = zmalloc(TESTSPEC_ATTEMPTS_MAX * sizeof *wire->source_ports);

@@ -175,6 +175,15 @@ static void say_arrival(struct text *text, const struct arrival *arrival,
     }
 }
 
+// Where it got in, the way there is no evidence.
+static void say_last_hop(
+    struct text *text, const struct arrival *arrival, const Mp__LightOutcome *near)
+{
+    if (near->last_hop && *near->last_hop && arrival->arrived != MP__ARRIVED__ARRIVED_YES)
+        add(text, "; the last hop that answers on the way is %s, at %u", near->last_hop,
+            near->last_hop_ttl);
+}
+
 // --------------------------------------------------------------------------------- the whole cell
 
 static void copy_near(const Mp__LightOutcome *near, Mp__Cell *cell)
@@ -186,6 +195,7 @@ static void copy_near(const Mp__LightOutcome *near, Mp__Cell *cell)
     cell->has_icmp_code = near->has_icmp_code;
     cell->icmp_code = near->icmp_code;
     cell->icmp_from = text_copy(near->icmp_from);
+    cell->last_hop = text_copy(near->last_hop);
     cell->has_probes = near->has_probes;
     cell->probes = near->probes;
     cell->has_time_s = near->has_time_s;
@@ -241,6 +251,7 @@ void merge_port(const Mp__LightOutcome *near, const Mp__LightOutcome *far,
     set_alive(near, far, names, cell);
     say_observed(&text, near, names);
     say_arrival(&text, &arrival, near, far, names);
+    say_last_hop(&text, &arrival, near);
     cell->evidence = strdup(text.bytes);
     cell->state = MP__CELL_STATE__OK;
     if (near->observed == MP__OBSERVED__OBSERVED_UNSUPPORTED) {

@@ -27,6 +27,7 @@ static const struct {
     {"seen_from", TEXT_ADDRESS},
     {"icmp_from", TEXT_ADDRESS},
     {"responder", TEXT_ADDRESS},
+    {"last_hop", TEXT_ADDRESS},
     {"addresses", TEXT_ADDRESS},
     {"command", TEXT_LONG},
     {"context", TEXT_LONG},

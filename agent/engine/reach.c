@@ -77,6 +77,13 @@ int reach_socket(unsigned family, Mp__Transport transport)
     return fd;
 }
 
+void reach_set_ttl(int fd, bool six, unsigned ttl)
+{
+    int hops = (int)ttl;
+    (void)setsockopt(
+        fd, six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_UNICAST_HOPS : IP_TTL, &hops, sizeof hops);
+}
+
 struct entry *reach_entry_of(struct reach *self, const uint8_t *bytes, size_t size)
 {
     const uint8_t *id = reach_peek(bytes, size);

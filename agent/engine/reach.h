@@ -19,6 +19,10 @@
 // one that completes and stays without a nonce, is a `contact`; whether it was the probe is decided
 // where both ends' findings meet, by its source port.
 //
+// Behind silence the probing end looks which hop is the last to answer on the way to that port: a
+// few probes of the same flow with a small TTL, for at most REACH_TRACES ports of a batch (routers
+// answer few a second), TCP and UDP. The listeners still hear those that get in.
+//
 // Life: reach_new, reach_open (listeners), reach_go (probes), then reach_turn whenever reach_fd is
 // readable or its deadline has come, until reach_probed; reach_close ends the listening; the
 // outcomes stand from then on.
@@ -35,6 +39,7 @@
 #include "ticket.h"
 
 #define REACH_CONTACTS 16
+#define REACH_TRACES 32
 
 // One probe of one port between two hosts, for one of its ends. `keys` by ticket_derive.
 struct reach_peer {
@@ -66,6 +71,8 @@ struct reach_outcome {
     double time_s;   // from the first try to the outcome
     uint16_t source_ports[TESTSPEC_ATTEMPTS_MAX];
     unsigned source_port_count;
+    char last_hop[PROBE_ADDRESS_SIZE]; // on the way to a silent port; "": none is known
+    unsigned last_hop_ttl;
     bool alive; // a target that answered another probe of this batch
     char alive_how[PROBE_TEXT_SIZE];
     // Listening end.

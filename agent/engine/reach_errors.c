@@ -75,6 +75,12 @@ static bool is_v6(const struct socket_error *error)
     return strchr(error->from, ':') != NULL;
 }
 
+bool error_is_hop(const struct socket_error *error)
+{
+    unsigned exceeded = is_v6(error) ? ICMPV6_TIME_EXCEED : ICMP_TIME_EXCEEDED;
+    return error->has_icmp && error->icmp_type == exceeded;
+}
+
 // The target says that it has no such port (or protocol).
 static bool says_closed(const struct socket_error *error)
 {

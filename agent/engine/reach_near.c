@@ -19,13 +19,51 @@
 
 // ------------------------------------------------------------------------------------ the outcome
 
+static bool answered(const struct reach_outcome *out, const struct reach_peer *peer)
+{
+    switch (out->observed) {
+    case MP__OBSERVED__OBSERVED_OPEN:
+    case MP__OBSERVED__OBSERVED_ACCEPTED:
+    case MP__OBSERVED__OBSERVED_REFUSED:
+        return true;
+    default:
+        return out->has_icmp && strcmp(out->icmp_from, peer->peer_address) == 0;
+    }
+}
+
+// A target without an agent is shown alive by any other answer of its own.
+static void targets_alive(struct reach *self)
+{
+    char port[PORT_TEXT_SIZE];
+    for (size_t i = 0; i < self->count; i++) {
+        const struct entry *live = &self->entries[i];
+        if (!live->peer.target || !answered(&live->outcome, &live->peer))
+            continue;
+        for (size_t k = 0; k < self->count; k++) {
+            struct entry *entry = &self->entries[k];
+            if (!entry->peer.target || entry->outcome.alive ||
+                strcmp(entry->peer.peer_address, live->peer.peer_address) != 0)
+                continue;
+            entry->outcome.alive = true;
+            snprintf(entry->outcome.alive_how, PROBE_TEXT_SIZE, "it answered on %s",
+                port_format(&live->peer.port, port));
+        }
+    }
+}
+
+void near_end(struct reach *self, struct entry *entry)
+{
+    reach_unwatch(&entry->watch);
+    entry->step = STEP_DONE;
+    if (--self->open == 0)
+        targets_alive(self);
+}
+
 static void finish(struct reach *self, struct entry *entry, Mp__Observed observed,
     const struct socket_error *error, int64_t now)
 {
     struct reach_outcome *out = &entry->outcome;
     reach_unwatch(&entry->watch);
-    entry->step = STEP_DONE;
-    self->open--;
     out->outcome = observed == MP__OBSERVED__OBSERVED_UNSUPPORTED ? PROBE_UNSUPPORTED : PROBE_OK;
     *out->reason = '\0';
     if (out->outcome == PROBE_UNSUPPORTED)
@@ -33,13 +71,15 @@ static void finish(struct reach *self, struct entry *entry, Mp__Observed observe
             strerror(error ? error->error : EPROTONOSUPPORT));
     out->observed = observed;
     out->time_s = (double)(now - entry->first_mono_ns) / 1e9;
-    if (!error)
-        return;
-    out->error = error->error;
-    out->has_icmp = error->has_icmp;
-    out->icmp_type = error->icmp_type;
-    out->icmp_code = error->icmp_code;
-    memcpy(out->icmp_from, error->from, sizeof out->icmp_from);
+    if (error) {
+        out->error = error->error;
+        out->has_icmp = error->has_icmp;
+        out->icmp_type = error->icmp_type;
+        out->icmp_code = error->icmp_code;
+        memcpy(out->icmp_from, error->from, sizeof out->icmp_from);
+    }
+    if (observed != MP__OBSERVED__OBSERVED_FILTERED || !trace_begin(self, entry, now))
+        near_end(self, entry);
 }
 
 // A handshake was completed, but nobody knew our nonce.
@@ -89,12 +129,11 @@ static void set_options(int fd, unsigned family, Mp__Transport transport, int64_
 
 // To our own address if it is local, and to --from-port. With one source port for all, each socket
 // shares it with ours only: whoever else has it makes the bind fail.
-static int bind_source(const struct reach *self, int fd, const struct entry *entry, unsigned family)
+static int bind_source(int fd, const struct entry *entry, unsigned family, uint16_t port)
 {
     struct sockaddr_storage local;
     socklen_t size;
     int one = 1, rc = 0;
-    uint16_t port = (uint16_t)self->spec.from_port;
     bool datagram = entry->peer.port.transport == MP__TRANSPORT__OVER_UDP;
     if (!reach_address(entry->peer.local_address, port, &local, &size) || local.ss_family != family)
         return port ? -EADDRNOTAVAIL : 0;
@@ -123,18 +162,22 @@ static void note_source(struct entry *entry)
         out->source_ports[out->source_port_count++] = source.port;
 }
 
-static int say(struct entry *entry)
+int near_ask(struct entry *entry)
 {
     uint8_t question[REACH_SIZE];
     reach_pack(&entry->peer.keys, REACH_ASK, entry->nonce, question);
     ssize_t sent = send(entry->watch.fd, question, sizeof question, MSG_NOSIGNAL | MSG_DONTWAIT);
-    entry->got = 0;
-    entry->step = STEP_ASKED;
     return sent < 0 && errno != EAGAIN ? errno : 0;
 }
 
-// A fresh socket on its way to the port. 0 or an errno.
-static int dial(struct reach *self, struct entry *entry)
+static int say(struct entry *entry)
+{
+    entry->got = 0;
+    entry->step = STEP_ASKED;
+    return near_ask(entry);
+}
+
+int near_dial(struct reach *self, struct entry *entry, uint16_t source_port, unsigned ttl)
 {
     struct sockaddr_storage peer;
     socklen_t size;
@@ -145,10 +188,11 @@ static int dial(struct reach *self, struct entry *entry)
     if (entry->watch.fd < 0)
         return errno;
     set_options(entry->watch.fd, peer.ss_family, transport, self->spec.timeout_ns);
-    int rc = bind_source(self, entry->watch.fd, entry, peer.ss_family);
+    int rc = bind_source(entry->watch.fd, entry, peer.ss_family, source_port);
     if (rc != 0)
         return -rc;
-    entry->step = STEP_CONNECTS;
+    if (ttl)
+        reach_set_ttl(entry->watch.fd, peer.ss_family == AF_INET6, ttl);
     rc = connect(entry->watch.fd, (struct sockaddr *)&peer, size) < 0 ? errno : 0;
     note_source(entry);
     if (!reach_watch(self, &entry->watch,
@@ -165,8 +209,10 @@ static void try_begin(struct reach *self, struct entry *entry, int64_t now)
         entry->first_mono_ns = now;
     if (!datagram)
         reach_unwatch(&entry->watch);
-    if (entry->watch.fd < 0)
-        error = dial(self, entry);
+    if (entry->watch.fd < 0) {
+        entry->step = STEP_CONNECTS;
+        error = near_dial(self, entry, (uint16_t)self->spec.from_port, 0);
+    }
     if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
         reach_unwatch(&entry->watch);
         entry->due_mono_ns = now + NO_FILES_NS;
@@ -236,14 +282,8 @@ static void on_bytes(struct reach *self, struct entry *entry, int64_t now)
         now);
 }
 
-void near_event(struct reach *self, struct entry *entry, unsigned events, int64_t now)
+static void on_answer(struct reach *self, struct entry *entry, unsigned events, int64_t now)
 {
-    if (entry->step == STEP_CONNECTS) {
-        on_connected(self, entry, now);
-        return;
-    }
-    if (entry->step != STEP_ASKED)
-        return;
     if (events & EPOLLIN) {
         on_bytes(self, entry, now);
         if (entry->step == STEP_DONE)
@@ -257,11 +297,22 @@ void near_event(struct reach *self, struct entry *entry, unsigned events, int64_
     }
 }
 
+void near_event(struct reach *self, struct entry *entry, unsigned events, int64_t now)
+{
+    if (entry->step == STEP_CONNECTS)
+        on_connected(self, entry, now);
+    else if (entry->step == STEP_ASKED)
+        on_answer(self, entry, events, now);
+    else if (entry->step == STEP_TRACES)
+        trace_event(self, entry, now);
+}
+
 // ------------------------------------------------------------------------------------------- time
 
 // In random order, evenly spread at the agent's rate.
 void near_start(struct reach *self, int64_t now)
 {
+    self->trace_until_mono_ns = now + self->spec.attempts * self->spec.timeout_ns + TRACE_NS;
     size_t *order = calloc(self->probes + 1, sizeof *order), n = 0;
     if (!order)
         abort();
@@ -281,57 +332,29 @@ void near_start(struct reach *self, int64_t now)
     free(order);
 }
 
-static bool answered(const struct reach_outcome *out, const struct reach_peer *peer)
+static void entry_due(struct reach *self, struct entry *entry, int64_t now)
 {
-    switch (out->observed) {
-    case MP__OBSERVED__OBSERVED_OPEN:
-    case MP__OBSERVED__OBSERVED_ACCEPTED:
-    case MP__OBSERVED__OBSERVED_REFUSED:
-        return true;
-    default:
-        return out->has_icmp && strcmp(out->icmp_from, peer->peer_address) == 0;
-    }
-}
-
-// A target without an agent is shown alive by any other answer of its own.
-static void targets_alive(struct reach *self)
-{
-    char port[PORT_TEXT_SIZE];
-    for (size_t i = 0; i < self->count; i++) {
-        const struct entry *live = &self->entries[i];
-        if (!live->peer.target || !answered(&live->outcome, &live->peer))
-            continue;
-        for (size_t k = 0; k < self->count; k++) {
-            struct entry *entry = &self->entries[k];
-            if (!entry->peer.target || entry->outcome.alive ||
-                strcmp(entry->peer.peer_address, live->peer.peer_address) != 0)
-                continue;
-            entry->outcome.alive = true;
-            snprintf(entry->outcome.alive_how, PROBE_TEXT_SIZE, "it answered on %s",
-                port_format(&live->peer.port, port));
-        }
-    }
+    if (entry->step == STEP_TRACES)
+        trace_due(self, entry, now);
+    else if (entry->outcome.probes < self->spec.attempts)
+        try_begin(self, entry, now);
+    else
+        finish_silent(self, entry, now);
 }
 
 int64_t near_due(struct reach *self, int64_t now)
 {
     int64_t next = INT64_MAX;
-    if (!self->going || self->open == 0)
-        return next;
-    for (size_t i = 0; i < self->count; i++) {
+    for (size_t i = 0; self->going && self->open > 0 && i < self->count; i++) {
         struct entry *entry = &self->entries[i];
         if (!entry->peer.probes || entry->peer.skip || entry->step == STEP_DONE)
             continue;
-        if (entry->due_mono_ns <= now && entry->outcome.probes < self->spec.attempts)
-            try_begin(self, entry, now);
-        else if (entry->due_mono_ns <= now)
-            finish_silent(self, entry, now);
+        if (entry->due_mono_ns <= now)
+            entry_due(self, entry, now);
         if (entry->step != STEP_DONE && entry->due_mono_ns < next)
             next = entry->due_mono_ns;
     }
-    if (self->open == 0)
-        targets_alive(self);
-    return self->open == 0 ? now : next;
+    return next;
 }
 
 void near_stop(struct reach *self)

@@ -5,6 +5,7 @@
 //
 //   reach.c        the calls of reach.h, the batch's time
 //   reach_near.c   the probing end
+//   reach_trace.c  where a silent port's probes end
 //   reach_far.c    the listening end
 //   reach_diag.c   what the kernel knows of a port's sockets
 //   reach_errors.c errno and ICMP become an observation
@@ -16,7 +17,10 @@
 #define CONTACTS_A_LISTENER 64
 #define CONNECTIONS_MAX 1024 // without a nonce yet, of a batch; the oldest goes first
 #define CONNECTION_NS (5 * NS_PER_S)
-#define LOOK_NS (250 * NS_PER_MS)    // between two looks for half-open connections
+#define LOOK_NS (250 * NS_PER_MS) // between two looks for half-open connections
+// After the last try: for a hop or two that stay silent, and short enough for what has to be said
+// before the listeners close by themselves (testspec_listen_ns).
+#define TRACE_NS (1200 * NS_PER_MS)
 #define NO_FILES_NS (50 * NS_PER_MS) // a probe without a descriptor tries again
 
 enum watch_kind { WATCH_PROBE, WATCH_LISTENER, WATCH_CONNECTION };
@@ -27,7 +31,7 @@ struct watch {
     int fd;
 };
 
-enum step { STEP_WAITS, STEP_CONNECTS, STEP_ASKED, STEP_DONE };
+enum step { STEP_WAITS, STEP_CONNECTS, STEP_ASKED, STEP_TRACES, STEP_DONE };
 
 // One end of one probe.
 struct entry {
@@ -38,9 +42,9 @@ struct entry {
     const struct listener *came_to; // where its question arrived
     bool service, quiet;            // quiet: connect only
     bool shook;                     // a handshake was completed in some try
-    bool uncovered;                 // the listener was not open for all of the time
     enum step step;
     int64_t due_mono_ns, first_mono_ns;
+    unsigned ttl, ttl_silent; // of the trace
     uint8_t nonce[16];
     uint8_t bytes[REACH_SIZE];
     size_t got;
@@ -83,9 +87,10 @@ struct reach {
     bool (*allowed)(const void *ctx, const char *address);
     const void *ctx;
     bool going, closed, listens;
+    unsigned traces; // ports whose last hop was looked for
+    int64_t trace_until_mono_ns, trace_slot_mono_ns;
     bool diag_works, cookies_always;
     int64_t listen_until_mono_ns, look_mono_ns;
-    double spread_s;
 };
 
 // ------------------------------------------------------------------------------------ reach.c
@@ -97,6 +102,7 @@ bool reach_address(
     const char *text, uint16_t port, struct sockaddr_storage *address, socklen_t *size);
 void reach_text(const struct sockaddr_storage *address, struct reach_contact *contact);
 int reach_socket(unsigned family, Mp__Transport transport);
+void reach_set_ttl(int fd, bool six, unsigned ttl);
 // The probe that a whole question belongs to, at any port; NULL: none.
 struct entry *reach_entry_of(struct reach *self, const uint8_t *bytes, size_t size);
 
@@ -106,6 +112,18 @@ void near_start(struct reach *self, int64_t now);
 void near_event(struct reach *self, struct entry *entry, unsigned events, int64_t now);
 int64_t near_due(struct reach *self, int64_t now); // tries and gives up; the next deadline
 void near_stop(struct reach *self);
+// A fresh socket on its way to the port, from this source port (0: any) and with this TTL (0: the
+// usual one). 0 or an errno.
+int near_dial(struct reach *self, struct entry *entry, uint16_t source_port, unsigned ttl);
+int near_ask(struct entry *entry); // sends the question; 0 or an errno
+void near_end(struct reach *self, struct entry *entry);
+
+// -------------------------------------------------------------------------------- reach_trace.c
+
+// After its verdict, silence. False: it is not to be traced.
+bool trace_begin(struct reach *self, struct entry *entry, int64_t now);
+void trace_event(struct reach *self, struct entry *entry, int64_t now);
+void trace_due(struct reach *self, struct entry *entry, int64_t now); // its due time has come
 
 // ---------------------------------------------------------------------------------- reach_far.c
 
@@ -140,6 +158,8 @@ struct socket_error {
 bool error_next(int fd, struct socket_error *error);
 // The queued error of a socket (IP_RECVERR), the last one if there are several. False: none.
 bool error_read(int fd, struct socket_error *error);
+// The TTL ran out: `from` is a hop.
+bool error_is_hop(const struct socket_error *error);
 // What an errno and its ICMP message say of the port.
 Mp__Observed error_observed(const struct socket_error *error, const struct reach_peer *peer);
 

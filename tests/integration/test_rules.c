@@ -339,6 +339,15 @@ static bool may_be_unsure(const struct world *world, const struct place *at, jso
     return at->protocol == 0 && own->trace == VAGUE;
 }
 
+// Whether the neighbouring port's packets come to this rule too, and take their part of what a
+// policer leaves.
+static bool shares_its_rule(const struct world *world, const struct place *at)
+{
+    struct place other = *at;
+    other.port ^= 1;
+    return rule_at(world, &other)->treatment->trace == ASTRAY;
+}
+
 // NULL: the verdict and the counters agree.
 static const char *disagreement(const struct world *world, const struct place *at, json_t *check)
 {
@@ -359,7 +368,7 @@ static const char *disagreement(const struct world *world, const struct place *a
         return "a denial is broken, and nothing went through";
     if (!rule->deny && held && rule->through == 0 && !treatment->proxy)
         return "an allowance holds, and nothing went through";
-    if (!rule->deny && !held && treatment->works == ALWAYS)
+    if (!rule->deny && !held && treatment->works == ALWAYS && !shares_its_rule(world, at))
         return "an allowance is broken, and it works";
     return NULL;
 }

@@ -153,6 +153,10 @@ static void check_row(json_t *run, const struct row *row, const char *family)
     check_word(cell, "listener", row->listener);
     assert_true(*text_at(cell, "evidence"));
     assert_true(json_is_true(json_object_get(cell, "alive")));
+    if (strcmp(row->observed, "filtered") == 0 && strcmp(row->arrived, "no") == 0) {
+        check_word(cell, "last_hop", *family == '4' ? "10.83.1.254" : "fd83:1::fe");
+        assert_non_null(strstr(text_at(cell, "evidence"), "the last hop that answers"));
+    }
     if (code < 0) {
         assert_false(has_number(cell, "icmp.code"));
         return;

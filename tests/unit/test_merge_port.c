@@ -115,6 +115,24 @@ static void where_a_translation_led_a_probe_is_told(void **state)
     expect(&it, "filtered", "yes", "db-2 saw it arrive from 10.0.0.1, translated to udp/54");
 }
 
+static void the_last_hop_is_evidence_of_what_did_not_arrive(void **state)
+{
+    (void)state;
+    struct scene it;
+    open_scene(&it, MP__OBSERVED__OBSERVED_FILTERED, MP__ARRIVED__ARRIVED_NO);
+    it.near.last_hop = (char *)"10.1.0.254";
+    it.near.has_last_hop_ttl = true;
+    it.near.last_hop_ttl = 3;
+    expect(&it, "filtered", "no", "the last hop that answers on the way is 10.1.0.254, at 3");
+    Mp__Cell *cell = merge(&it);
+    assert_string_equal(cell->last_hop, "10.1.0.254");
+    it.far.arrived = MP__ARRIVED__ARRIVED_YES;
+    Mp__Cell *leak = merge(&it);
+    assert_null(strstr(leak->evidence, "hop"));
+    mp__cell__free_unpacked(cell, NULL);
+    mp__cell__free_unpacked(leak, NULL);
+}
+
 static void a_report_that_is_missing_leaves_it_unknown_and_nobody_alive(void **state)
 {
     (void)state;
@@ -192,6 +210,7 @@ int main(void)
         cmocka_unit_test(silence_at_both_ends_is_no_arrival),
         cmocka_unit_test(what_a_service_took_is_its_own_but_silence_there_is_silence),
         cmocka_unit_test(where_a_translation_led_a_probe_is_told),
+        cmocka_unit_test(the_last_hop_is_evidence_of_what_did_not_arrive),
         cmocka_unit_test(a_report_that_is_missing_leaves_it_unknown_and_nobody_alive),
         cmocka_unit_test(icmp_is_told_with_type_code_and_sender),
         cmocka_unit_test(a_target_is_alive_only_if_it_answered_something),

@@ -14,6 +14,7 @@ static const struct {
     {"peer_seen", "192.0.2.9"},
     {"seen_from", "192.0.2.9"},
     {"icmp_from", "192.0.2.9"},
+    {"last_hop", "192.0.2.9"},
     {"responder", "192.0.2.9"},
     {"addresses", "fd00::1"},
     {"congestion", "cubic"},
