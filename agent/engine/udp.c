@@ -38,7 +38,7 @@ void udp_measure(struct udp_test *test, bool begin)
     if (begin && !test->measuring && !test->measured) {
         cpu_watch(test->cpu, gettid());
         if (test->sender && test->sender->running)
-            cpu_watch(test->cpu, atomic_load(&test->sender->tid));
+            udp_load_watch(test->sender, test->cpu);
         cpu_begin(test->cpu);
         test->measuring = true;
     } else if (!begin && test->measuring) {

@@ -2,9 +2,9 @@
 #define MESHPERF_UDP_PARTS_H
 
 // One end of one UDP test. P streams, each a connected socket; both directions of --bidir share
-// them. Two threads: the test's own reads all sockets (udp_read.c) and keeps the state of both
-// directions (udp_receive.c, udp_send.c); a second one, if this end sends, does nothing but send
-// load (udp_load.c). They share `struct udp_link`.
+// them. The test's own thread reads all sockets (udp_read.c) and keeps the state of both
+// directions (udp_receive.c, udp_send.c); others, if this end sends, do nothing but send load
+// (udp_load.c). They share `struct udp_link`.
 //
 // Load datagram: type, stream, flags, zero (a byte each), tag 12, number 8, offset 8, filling. Big
 // endian. Numbers count the window's datagrams of the whole test from 0; those before the window
@@ -51,11 +51,13 @@ enum udp_pace {
 // What the reading thread tells the sending one.
 struct udp_link {
     atomic_bool hold, stop;
-    atomic_bool full;   // the receiving sockets hold much that is not read yet: a flood waits
-    atomic_bool enough; // the result is known well enough: the window ends now
+    atomic_bool full;    // the receiving sockets hold much that is not read yet: a flood waits
+    atomic_bool enough;  // the result is known well enough: the window ends now
     atomic_bool arrived; // something did, at the receiver
     atomic_uint_least64_t drops_receiver;
 };
+
+struct udp_loader;
 
 struct udp_sender {
     const struct probe_order *order;
@@ -63,11 +65,16 @@ struct udp_sender {
     unsigned streams;
     unsigned direction;
     struct udp_link link;
-    pthread_t thread;
     bool running, joined;
-    atomic_int tid;
+    sem_t started, leave; // the first thread runs; may end, as their CPU time has been read
     atomic_bool in_window, finished;
-    sem_t started, leave; // has its tid; may end, as its CPU time has been read
+    // of the sending threads
+    struct udp_loader *loaders; // the first starts the others
+    unsigned loader_count;
+    atomic_uint loading; // that have not finished
+    sem_t go;
+    int64_t begin_ns;
+    atomic_uint_least64_t numbers, omitted; // that were given out: in the window, before it
     // results, valid when finished
     uint64_t packets, lost_sender, bytes;
     int64_t window_ns, blocked_ns;
@@ -96,8 +103,14 @@ void udp_sender_end(struct udp_test *test);
 void udp_sender_report(struct udp_test *test);
 void udp_sender_technique(const struct udp_sender *sender, char *text, size_t size);
 
-// udp_load.c: the sending thread's body.
-void *udp_load(void *sender);
+// udp_load.c: the sending threads, from the test's thread.
+bool udp_load_start(struct udp_sender *sender); // false: no thread could be had
+void udp_load_watch(const struct udp_sender *sender, cpu_t *cpu);
+// Stops and joins them, and adds up what they have counted. Once, after a start that went well.
+void udp_load_end(struct udp_sender *sender);
+// udp_path.c: makes the datagrams as long as the path takes them.
+void udp_find_path_mtu(struct udp_sender *sender);
+// udp_outlet.c
 // Largest packet on the way that the kernel knows of; 0: unknown.
 unsigned udp_route_mtu(int fd);
 bool udp_is_six(int fd);

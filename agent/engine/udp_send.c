@@ -57,22 +57,6 @@ void udp_sender_prepare(struct udp_sender *sender)
     fit_length(sender);
 }
 
-static void start_thread(struct udp_test *test)
-{
-    struct udp_sender *sender = test->sender;
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 256 * 1024);
-    sem_init(&sender->started, 0, 0);
-    sem_init(&sender->leave, 0, 0);
-    sender->running = pthread_create(&sender->thread, &attributes, udp_load, sender) == 0;
-    pthread_attr_destroy(&attributes);
-    if (!sender->running)
-        udp_fail(test, true, "no thread for the load");
-    while (sender->running && sem_wait(&sender->started) < 0)
-        ;
-}
-
 void udp_sender_feedback(struct udp_test *test, const struct control *message, int64_t now)
 {
     struct udp_sender *sender = test->sender;
@@ -81,8 +65,8 @@ void udp_sender_feedback(struct udp_test *test, const struct control *message, i
     atomic_store(&sender->link.full, message->full);
     if (message->bytes > 0)
         atomic_store(&sender->link.arrived, true);
-    if (!sender->running && !sender->joined)
-        start_thread(test);
+    if (!sender->running && !sender->joined && !udp_load_start(sender))
+        udp_fail(test, true, "no thread for the load");
     if (sender->hold_since_ns) {
         sender->held_ns += now - sender->hold_since_ns;
         sender->hold_since_ns = 0;
@@ -121,12 +105,8 @@ void udp_sender_end(struct udp_test *test)
     struct udp_sender *sender = test->sender;
     if (!sender || !sender->running)
         return;
-    atomic_store(&sender->link.stop, true);
     udp_measure(test, false);
-    sem_post(&sender->leave);
-    pthread_join(sender->thread, NULL);
-    sender->running = false;
-    sender->joined = true;
+    udp_load_end(sender);
 }
 
 static void watch_consent(struct udp_test *test, int64_t now)
