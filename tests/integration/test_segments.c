@@ -232,6 +232,31 @@ static void address_translation_shows_in_where_a_probe_is_seen_from(void **state
     json_decref(run);
 }
 
+// Rules that go by the source port: the router lets only one of them through, of either protocol.
+static void from_port_is_the_source_port_of_every_probe(void **state)
+{
+    mesh_t *mesh = mesh_of(state);
+    free(mesh_exec(mesh, "router",
+        "nft -f - <<< 'table inet source { counter other { }; chain c { type filter hook forward "
+        "priority -1; meta l4proto {tcp, udp} th dport 7012 th sport != 7777 counter name other "
+        "drop; }; }'"));
+    static const char *const ports[] = {"tcp/7012", "udp/7012"};
+    for (int right = 0; right < 2; right++) {
+        int status;
+        json_t *run = mesh_json(mesh, &status, 30,
+            "run port -4 --from web --to db --port tcp/7012 --port udp/7012 --from-port %d "
+            "--attempts 2 --timeout 700ms",
+            right ? 7777 : 7776);
+        for (size_t i = 0; i < 2; i++) {
+            json_t *cell = port_cell(run, "web", "db", ports[i]);
+            check_word(cell, "observed", right ? "open" : "filtered");
+            assert_true(number_at(cell, "source_port") == (right ? 7777 : 7776));
+        }
+        json_decref(run);
+    }
+    free(mesh_exec(mesh, "router", "nft delete table inet source"));
+}
+
 static void replies_lost_behind_a_translation_are_no_passing_silence(void **state)
 {
     mesh_t *mesh = mesh_of(state);
@@ -352,6 +377,29 @@ static void the_hops_of_a_path_are_named_in_both_families_by_udp_and_tcp(void **
     }
 }
 
+// Ping sockets, where the kernel permits them to the agent's group.
+static void icmp_walks_a_path_where_it_is_permitted_and_says_so_where_not(void **state)
+{
+    static const struct {
+        const char *flags, *router, *destination;
+    } walks[] = {{"-4 --via icmp", "10.83.1.254", "10.83.3.1"},
+        {"-6 --via icmp", "fd83:1::fe", "fd83:3::1"}};
+    int status;
+    free(mesh_exec(mesh_of(state), "web", "sysctl -qw 'net.ipv4.ping_group_range=1 0'"));
+    json_t *refused =
+        mesh_json(mesh_of(state), &status, 60, "run path --from web --to office -4 --via icmp");
+    json_t *cell = cell_of(refused, "path", "web", "office");
+    check_word(cell, "state", "unsupported");
+    assert_non_null(strstr(text_at(cell, "reason"), "icmp"));
+    json_decref(refused);
+    free(mesh_exec(mesh_of(state), "web", "sysctl -qw 'net.ipv4.ping_group_range=0 0'"));
+    for (size_t i = 0; i < sizeof walks / sizeof *walks; i++) {
+        json_t *run = walk(mesh_of(state), walks[i].flags);
+        check_hops(run, walks[i].router, walks[i].destination);
+        json_decref(run);
+    }
+}
+
 // Large packets vanish in one direction without a word to anybody.
 static void a_black_hole_is_found_with_its_direction(void **state)
 {
@@ -387,10 +435,12 @@ int main(void)
         cmocka_unit_test(each_observation_is_told_apart_over_ipv6),
         cmocka_unit_test(a_service_keeps_its_port_and_hears_no_nonce),
         cmocka_unit_test(address_translation_shows_in_where_a_probe_is_seen_from),
+        cmocka_unit_test(from_port_is_the_source_port_of_every_probe),
         cmocka_unit_test(replies_lost_behind_a_translation_are_no_passing_silence),
         cmocka_unit_test(replies_rejected_by_the_router_are_no_passing_silence),
         cmocka_unit_test(five_hundred_ports_of_a_pair_are_probed),
         cmocka_unit_test(the_hops_of_a_path_are_named_in_both_families_by_udp_and_tcp),
+        cmocka_unit_test(icmp_walks_a_path_where_it_is_permitted_and_says_so_where_not),
         cmocka_unit_test(a_black_hole_is_found_with_its_direction),
         cmocka_unit_test(without_the_capability_a_low_port_stays_closed_and_says_so),
     };
