@@ -1,15 +1,14 @@
 #include "lights.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sodium.h>
 #include <sys/eventfd.h>
 
 #include "errors.h"
 #include "log.h"
 #include "report_wire.h"
+#include "worker.h"
 
-#define STACK_BYTES (1024 * 1024)
 #define BATCHES_MAX 1024
 #define PEERS_MAX 65536     // of all batches together
 #define OUTCOMES_A_PART 128 // under WIRE_PART_BYTES even with the longest reasons
@@ -58,9 +57,7 @@ struct lights {
     timers_t *timers;
     const struct clock *clock;
     struct lights_ops ops;
-    zsock_t *pipe;
-    pthread_t thread;
-    bool thread_runs;
+    struct worker worker;
     struct batch *batches;
     size_t count, peers;
 };
@@ -183,20 +180,8 @@ lights_t *lights_new(const struct guard *guard, dataport_t *port, timers_t *time
     self->ops = *ops;
     struct assignment *assignment = zmalloc(sizeof *assignment);
     assignment->run = ops->run;
-    self->pipe = zsys_create_pipe(&assignment->pipe);
-    if (self->pipe) {
-        pthread_attr_t attributes;
-        pthread_attr_init(&attributes);
-        pthread_attr_setstacksize(&attributes, STACK_BYTES);
-        self->thread_runs =
-            pthread_create(&self->thread, &attributes, lights_main, assignment) == 0;
-        pthread_attr_destroy(&attributes);
-    }
-    if (!self->thread_runs) {
-        zsock_destroy(&assignment->pipe);
-        free(assignment);
+    if (!worker_start(&self->worker, lights_main, assignment, &assignment->pipe))
         lights_destroy(&self);
-    }
     return self;
 }
 
@@ -205,22 +190,21 @@ void lights_destroy(lights_t **self_p)
     lights_t *self = *self_p;
     if (!self)
         return;
-    if (self->thread_runs) {
+    if (self->worker.runs) {
         struct job quit = {.quit = true};
         lights_stop_all(self);
-        (void)zmq_send(zsock_resolve(self->pipe), &quit, sizeof quit, 0);
-        pthread_join(self->thread, NULL);
+        (void)zmq_send(zsock_resolve(self->worker.pipe), &quit, sizeof quit, 0);
     }
+    worker_end(&self->worker);
     while (self->batches)
         batch_destroy(&self->batches);
-    zsock_destroy(&self->pipe);
     free(self);
     *self_p = NULL;
 }
 
 zsock_t *lights_events(const lights_t *self)
 {
-    return self->pipe;
+    return self->worker.pipe;
 }
 
 size_t lights_count(const lights_t *self)
@@ -346,7 +330,7 @@ void lights_go(lights_t *self, const uint8_t id[TICKET_ID_SIZE])
     memcpy(job.batch, id, TICKET_ID_SIZE);
     job.stop_fd = batch->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     batch->going = true;
-    void *socket = zsock_resolve(self->pipe);
+    void *socket = zsock_resolve(self->worker.pipe);
     (void)zmq_send(socket, &job, sizeof job, ZMQ_SNDMORE);
     (void)zmq_send(socket, peers, job.count * sizeof *peers, 0);
     sodium_memzero(peers, (batch->count + 1) * sizeof *peers);
@@ -407,7 +391,7 @@ static void batch_report(
 
 void lights_turn(lights_t *self)
 {
-    void *socket = zsock_resolve(self->pipe);
+    void *socket = zsock_resolve(self->worker.pipe);
     struct job job;
     struct light_summary summary;
     zmq_msg_t outcomes;

@@ -1,12 +1,11 @@
 #include "reaches.h"
 
-#include <pthread.h>
 #include <sodium.h>
 
 #include "reach_thread.h"
 #include "report_wire.h"
+#include "worker.h"
 
-#define STACK_BYTES (1024 * 1024)
 #define BATCHES_MAX 64
 #define PEERS_MAX 65536    // of all batches together
 #define OUTCOMES_A_PART 64 // under WIRE_PART_BYTES even with the longest reasons
@@ -31,9 +30,7 @@ struct reaches {
     timers_t *timers;
     const struct clock *clock;
     struct reaches_ops ops;
-    zsock_t *pipe;
-    pthread_t thread;
-    bool thread_runs;
+    struct worker worker;
     struct batch *batches;
     size_t count, peers;
 };
@@ -57,8 +54,8 @@ static void order(reaches_t *self, enum reach_order_kind kind, const struct batc
         head.spec = batch->spec;
         head.count = batch->count;
     }
-    (void)zmq_send(zsock_resolve(self->pipe), &head, sizeof head, ZMQ_SNDMORE);
-    (void)zmq_send(zsock_resolve(self->pipe), values, size, 0);
+    (void)zmq_send(zsock_resolve(self->worker.pipe), &head, sizeof head, ZMQ_SNDMORE);
+    (void)zmq_send(zsock_resolve(self->worker.pipe), values, size, 0);
 }
 
 static void batch_destroy(struct batch **at)
@@ -120,20 +117,8 @@ reaches_t *reaches_new(const struct guard *guard, timers_t *timers, const struct
     self->ops = *ops;
     struct reach_assignment *assignment = zmalloc(sizeof *assignment);
     assignment->guard = *guard;
-    self->pipe = zsys_create_pipe(&assignment->pipe);
-    if (self->pipe) {
-        pthread_attr_t attributes;
-        pthread_attr_init(&attributes);
-        pthread_attr_setstacksize(&attributes, STACK_BYTES);
-        self->thread_runs =
-            pthread_create(&self->thread, &attributes, reach_thread, assignment) == 0;
-        pthread_attr_destroy(&attributes);
-    }
-    if (!self->thread_runs) {
-        zsock_destroy(&assignment->pipe);
-        free(assignment);
+    if (!worker_start(&self->worker, reach_thread, assignment, &assignment->pipe))
         reaches_destroy(&self);
-    }
     return self;
 }
 
@@ -143,18 +128,16 @@ void reaches_destroy(reaches_t **self_p)
     if (!self)
         return;
     reaches_stop_all(self);
-    if (self->thread_runs) {
+    if (self->worker.runs)
         order(self, REACH_QUIT, NULL, NULL, 0);
-        pthread_join(self->thread, NULL);
-    }
-    zsock_destroy(&self->pipe);
+    worker_end(&self->worker);
     free(self);
     *self_p = NULL;
 }
 
 zsock_t *reaches_events(const reaches_t *self)
 {
-    return self->pipe;
+    return self->worker.pipe;
 }
 
 size_t reaches_results(uint32_t parts)
@@ -377,11 +360,11 @@ static void answer_take(struct batch *batch, const struct reach_answer *head, zm
 void reaches_turn(reaches_t *self)
 {
     struct reach_answer head;
-    while (
-        zmq_recv(zsock_resolve(self->pipe), &head, sizeof head, ZMQ_DONTWAIT) == (int)sizeof head) {
+    while (zmq_recv(zsock_resolve(self->worker.pipe), &head, sizeof head, ZMQ_DONTWAIT) ==
+           (int)sizeof head) {
         zmq_msg_t values;
         zmq_msg_init(&values);
-        bool whole = zmq_msg_recv(&values, zsock_resolve(self->pipe), 0) >= 0;
+        bool whole = zmq_msg_recv(&values, zsock_resolve(self->worker.pipe), 0) >= 0;
         struct batch *batch = *find(self, head.batch);
         if (whole && batch && head.count == batch->count)
             answer_take(batch, &head, &values);
