@@ -49,8 +49,7 @@ static const struct row rows[] = {
     {POLICY_REFUSED, ANY, ANY, BY_TARGET, UNTOLD, UNTOLD,
         "a closed port or a device's refusal, which cannot be told where no agent is"},
     {POLICY_REFUSED, ANY, ANY, 0, UNTOLD, UNTOLD,
-        "a closed port or a device's refusal, which cannot be told: let an agent listen there, or "
-        "grant it CAP_NET_RAW to see what arrives"},
+        "a closed port or a device's refusal, which cannot be told: let the agent listen there"},
     {POLICY_REJECTED, IS(POLICY_ARRIVED_YES), ANY, 0, BROKEN, BROKEN,
         "packets get in, and then something rejects them"},
     {POLICY_REJECTED, IS(POLICY_ARRIVED_NO), ANY, 0, BROKEN, HOLDS, "blocked, politely"},

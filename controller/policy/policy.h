@@ -224,6 +224,7 @@ struct policy_sight {
     bool alive;     // the destination's agent answered in the same minute
     bool unreachable; // rejected with host or net unreachable: what a router says of a dead host
     int64_t at_wall_ns; // when
+    double time_s;      // that the probe took, or that was measured
     double *values; // expect: by policy_quantities of this kind, NAN = not measured; owned
     char *text;     // evidence, or why there is none; owned, may be NULL
 };

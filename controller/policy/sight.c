@@ -95,7 +95,10 @@ bool policy_sight_of(const Mp__Cell *cell, struct policy_sight *sight)
         .final =
             cell->state != MP__CELL_STATE__PENDING && cell->state != MP__CELL_STATE__CELL_RUNNING,
         .unsupported = unsupported(cell),
-        .at_wall_ns = cell->has_started_wall_ns ? cell->started_wall_ns : 0};
+        .at_wall_ns = cell->has_started_wall_ns ? cell->started_wall_ns : 0,
+        .time_s = cell->has_time_s       ? cell->time_s
+                  : cell->has_duration_s ? cell->duration_s
+                                         : 0};
     if (cell->kind == MP__TEST_KIND__PATH)
         return false;
     if (cell->kind == MP__TEST_KIND__PORT) {

@@ -46,6 +46,7 @@ static void see(struct policy_sight *sight, const struct policy_cell *cell, bool
         .final = true,
         .alive = cell->to < WORLD,
         .at_wall_ns = SECOND,
+        .time_s = allowed ? 0.125 : 2,
         .observed = allowed ? POLICY_OPEN : POLICY_FILTERED,
         .arrived = allowed ? POLICY_ARRIVED_YES : POLICY_ARRIVED_NO,
         .listener = POLICY_LISTENER_AGENT};
