@@ -57,6 +57,7 @@ void protocol_dress(enum dataport_protocol protocol, int fd)
         return;
     set_int(fd, IPPROTO_SCTP, SCTP_NODELAY, 1);
     sctp_abort_on_close(fd);
+    sctp_hurry(fd);
 }
 
 int protocol_socket(enum dataport_protocol protocol, sa_family_t family)

@@ -29,6 +29,11 @@ unsigned sctp_streams_granted(int fd);
 // 9260, 9.1). Otherwise the kernel goes on delivering what is queued, and then repeats SHUTDOWN for
 // minutes to a peer that is gone.
 void sctp_abort_on_close(int fd);
+// Until it has measured the round trip, the association repeats what is not answered after one
+// second, as TCP does (RFC 6298), instead of after three (RFC 9260, 16): to be set on a connecting
+// or a listening socket before. Otherwise one packet lost from its handshake takes as long as the
+// other end's patience lasts.
+void sctp_hurry(int fd);
 // Lets sctp_take tell the stream number.
 void sctp_tell_streams(int fd);
 
