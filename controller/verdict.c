@@ -38,6 +38,8 @@ struct facts {
     double queue_high;
     uint64_t softnet_dropped, interface_dropped, retransmits, segments, marked, allowance;
     double rtt_mean_s, rtt_min_s;
+    double idle_s, loaded_s; // RTT of light probes, before the load and beside it; 0: unknown
+    bool sctp;
     const char *capped_by;
     uint64_t capped_bps;
 };
@@ -78,6 +80,16 @@ static double at_least_0(double value)
     return value > 0 ? value : 0;
 }
 
+// Whichever end connected has probed.
+static void gather_probes(const Mp__EndReport *end, struct facts *facts)
+{
+    if (!end->rtt_idle || !end->rtt_foreign || !end->rtt_idle->has_p50 ||
+        !end->rtt_foreign->has_p50)
+        return;
+    facts->idle_s = end->rtt_idle->p50;
+    facts->loaded_s = end->rtt_foreign->p50;
+}
+
 static struct facts gather(
     const struct testspec *spec, const Mp__EndReport *sender, const Mp__EndReport *receiver)
 {
@@ -116,6 +128,9 @@ static struct facts gather(
         facts.rtt_mean_s = send->rtt_loaded->mean;
     if (send->has_min_rtt_s)
         facts.rtt_min_s = send->min_rtt_s;
+    facts.sctp = spec->kind == TEST_SCTP;
+    gather_probes(sender, &facts);
+    gather_probes(receiver, &facts);
     return facts;
 }
 
@@ -186,6 +201,22 @@ static bool found_quota(const struct facts *facts, struct finding *finding)
         tx >= rx ? "sender" : "receiver", 100 * (tx >= rx ? tx : rx));
 }
 
+// What fills an association's window stands in a queue of the path: a larger one would only make
+// that longer. The kernel tells an association's RTT too coarsely; the probes beside it do not.
+static bool found_queued_window(const struct facts *facts, struct finding *finding)
+{
+    if (!facts->sctp || facts->idle_s <= 0 || facts->loaded_s < QUEUE_DELAY * facts->idle_s ||
+        facts->loaded_s - facts->idle_s < QUEUE_LEAST_S)
+        return false;
+    find(finding, "network",
+        "queue: it holds what fills the receive window %.0f %% of the time, RTT %.1f ms under "
+        "load, "
+        "%.1f ms without",
+        100 * facts->window, 1e3 * facts->loaded_s, 1e3 * facts->idle_s);
+    finding->subtype = "queue";
+    return true;
+}
+
 // A small window keeps its reader busy, too, with waking up for little: it comes first.
 static bool found_window(const struct facts *facts, struct finding *finding)
 {
@@ -196,6 +227,8 @@ static bool found_window(const struct facts *facts, struct finding *finding)
         return find(finding, "receiver_cpu",
             "receive window full %.0f %%, receive queue high %.0f %%, receiver's %s",
             100 * facts->window, 100 * facts->queue_high, words_of(&facts->rx, words));
+    if (found_queued_window(facts, finding))
+        return true;
     return find(
         finding, "receive_window", "receive window full %.0f %% of the time", 100 * facts->window);
 }

@@ -8,7 +8,8 @@ struct example {
     double goodput_bps, asked_bps, capped_bps;
     double busy, window, buffer; // shares; busy 0: unknown
     double tx_thread, tx_core, tx_wait, rx_thread, rx_core, rx_wait, queue_high;
-    double rtt_s, rtt_min_s; // 0: unknown
+    double rtt_s, rtt_min_s;  // 0: unknown
+    double probe_s, beside_s; // light probes without and with load; 0: none
     uint64_t retransmits, softnet, ring;
     double offered_bps;
     uint64_t sent, received, lost_receiver;
@@ -78,6 +79,12 @@ static Mp__Limiter *judge(const struct example *it)
     rtt.mean = it->rtt_s;
     send.min_rtt_s = it->rtt_min_s;
     send.rtt_loaded = it->rtt_s > 0 ? &rtt : NULL;
+    Mp__Distribution idle = MP__DISTRIBUTION__INIT, beside = MP__DISTRIBUTION__INIT;
+    idle.has_p50 = beside.has_p50 = true;
+    idle.p50 = it->probe_s;
+    beside.p50 = it->beside_s;
+    ends[0].rtt_idle = it->probe_s > 0 ? &idle : NULL;
+    ends[0].rtt_foreign = it->beside_s > 0 ? &beside : NULL;
     receive.has_receive_queue_high = true;
     receive.receive_queue_high = it->queue_high;
     receive.has_receive_buffer = true;
@@ -235,6 +242,44 @@ static void threads_that_come_late_are_told_from_threads_that_have_no_time(void 
     check(examples, sizeof examples / sizeof *examples);
 }
 
+static void a_window_that_stands_in_a_queue_is_the_networks(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        {.kind = TEST_SCTP,
+            .busy = 1,
+            .window = 0.9,
+            .probe_s = 7e-3,
+            .beside_s = 80e-3,
+            .verdict = "network",
+            .words = "80.0 ms",
+            .subtype = "queue"},
+        // A long path that holds no more: no queue.
+        {.kind = TEST_SCTP,
+            .busy = 1,
+            .window = 0.9,
+            .probe_s = 50e-3,
+            .beside_s = 51e-3,
+            .verdict = "receive_window"},
+        {.kind = TEST_SCTP, .busy = 1, .window = 0.9, .verdict = "receive_window"},
+        // The hosts' own delay is no queue of the path.
+        {.kind = TEST_SCTP,
+            .busy = 1,
+            .window = 0.9,
+            .probe_s = 30e-6,
+            .beside_s = 300e-6,
+            .verdict = "receive_window"},
+        {.kind = TEST_SCTP,
+            .busy = 1,
+            .window = 0.9,
+            .probe_s = 7e-3,
+            .beside_s = 80e-3,
+            .rx_thread = 0.97,
+            .verdict = "receiver_cpu"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
 static void what_each_host_was_short_of_is_told_apart(void **state)
 {
     (void)state;
@@ -388,6 +433,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_are_judged_by_the_first_rule_that_matches),
         cmocka_unit_test(threads_that_come_late_are_told_from_threads_that_have_no_time),
+        cmocka_unit_test(a_window_that_stands_in_a_queue_is_the_networks),
         cmocka_unit_test(what_each_host_was_short_of_is_told_apart),
         cmocka_unit_test(the_network_s_limit_has_a_kind),
         cmocka_unit_test(datagrams_are_judged_by_where_they_went),
