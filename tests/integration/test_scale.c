@@ -49,9 +49,44 @@ static void fifty_agents_are_measured_without_a_gap(void **state)
     mesh_down(&mesh);
 }
 
+// Five hundred ports on each of twenty pairs; only one port is closed to one of them.
+static void five_hundred_ports_are_probed_on_twenty_pairs(void **state)
+{
+    (void)state;
+    char *topology = mesh_topology_plain(5);
+    mesh_t *mesh = mesh_up(topology, "");
+    free(topology);
+    free(mesh_exec(mesh, "h2",
+        "nft -f - <<< 'table inet shut { chain c { type filter hook input priority 0; tcp dport "
+        "20100 ip saddr 10.88.1.1 drop; tcp dport 20100 ip6 saddr fd88:1::1 drop; }; }'"));
+    int status;
+    json_t *run = mesh_json(mesh, &status, 300,
+        "run port --port tcp/20000-20249 --port udp/20000-20249 --attempts 2 --timeout 2s "
+        "--rate 500");
+    assert_int_equal(status, 0);
+    assert_int_equal(count_cells(run, "ok"), 20 * 500);
+    size_t index, shut = 0;
+    json_t *cell;
+    json_array_foreach(json_object_get(run, "cells"), index, cell)
+    {
+        if (strcmp(text_at(cell, "observed"), "open") == 0)
+            continue;
+        shut++;
+        if (strcmp(text_at(cell, "port"), "tcp/20100") != 0 ||
+            strcmp(text_at(cell, "from"), "h1") != 0 || strcmp(text_at(cell, "to"), "h2") != 0)
+            fail_msg("%s > %s %s: %s", text_at(cell, "from"), text_at(cell, "to"),
+                text_at(cell, "port"), text_at(cell, "evidence"));
+    }
+    assert_int_equal(shut, 1);
+    printf("# 10,000 ports in %.1f s\n", number_at(json_object_get(run, "run"), "elapsed_s"));
+    json_decref(run);
+    mesh_down(&mesh);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(five_hundred_ports_are_probed_on_twenty_pairs),
         cmocka_unit_test(fifty_agents_are_measured_without_a_gap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
