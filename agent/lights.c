@@ -361,6 +361,7 @@ static void send_parts(
         result.part = part;
         result.parts = parts;
         result.stamps = *summary->stamps ? (char *)summary->stamps : NULL;
+        result.technique = *summary->technique ? (char *)summary->technique : NULL;
         result.load = load_to_wire(&summary->load);
         result.outcomes = list + from;
         result.n_outcomes = count - from < OUTCOMES_A_PART ? count - from : OUTCOMES_A_PART;

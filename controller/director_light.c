@@ -352,7 +352,7 @@ static void outcome_cell(struct batch *self, const Mp__LightOutcome *outcome,
     Mp__Cell *cell = run_cell_new(run, index, MP__CELL_STATE__OK, NULL);
     cell->has_started_wall_ns = true;
     cell->started_wall_ns = self->started_wall_ns;
-    merge_light(outcome, result->stamps, cell);
+    merge_light(outcome, result, cell);
     if (outcome->has_sent && outcome->has_received && outcome->received < outcome->sent)
         doubt(self, number, cell, receipt);
     else

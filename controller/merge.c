@@ -202,7 +202,7 @@ static Mp__Packets *light_packets(const Mp__LightOutcome *outcome)
     return packets;
 }
 
-void merge_light(const Mp__LightOutcome *outcome, const char *stamps, Mp__Cell *cell)
+void merge_light(const Mp__LightOutcome *outcome, const Mp__LightResult *result, Mp__Cell *cell)
 {
     cell->state = light_states[outcome->outcome];
     if (cell->state != MP__CELL_STATE__OK)
@@ -215,7 +215,8 @@ void merge_light(const Mp__LightOutcome *outcome, const char *stamps, Mp__Cell *
     COPY(cell, outcome, one_way_forward_s, one_way_forward_s);
     COPY(cell, outcome, one_way_backward_s, one_way_backward_s);
     COPY(cell, outcome, one_way_bound_s, one_way_bound_s);
-    cell->stamps = text_copy(stamps);
+    cell->stamps = text_copy(result->stamps);
+    cell->technique = text_copy(result->technique);
     COPY(cell, outcome, duration_s, duration_s);
     COPY(cell, outcome, jitter_s, jitter_s);
     COPY(cell, outcome, flows, flows);

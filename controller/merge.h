@@ -20,18 +20,18 @@
 bool merge_ends(const struct testspec *spec, const Mp__EndReport *sender,
     const Mp__EndReport *receiver, Mp__Cell *cell) __attribute__((warn_unused_result));
 
-// A light probe's outcome: from = the prober, packets are round trips.
-void merge_light(const Mp__LightOutcome *outcome, const char *stamps, Mp__Cell *cell);
+// A light probe's outcome, one of those in `result`: from = the prober, packets are round trips.
+void merge_light(const Mp__LightOutcome *outcome, const Mp__LightResult *result, Mp__Cell *cell);
 
 struct merge_names {
     const char *from, *to; // of the hosts, for sentences
     bool target;           // no agent is at the other end
 };
 // A port, from what its probing end observed and its listening end heard (NULL: it did not report).
-// Did it arrive? Yes if the nonce did, or if the listening end saw a connection begin from one of the
-// probe's source ports. Another connection that the agent's own listener saw may be the probe behind
-// a translation of ports, so that it is unknown then. The cell's observation is a measurement
-// whatever it is.
+// Did it arrive? Yes if the nonce did, or if the listening end saw a connection begin from one of
+// the probe's source ports. Another connection that the agent's own listener saw may be the probe
+// behind a translation of ports, so that it is unknown then. The cell's observation is a
+// measurement whatever it is.
 void merge_port(const Mp__LightOutcome *near, const Mp__LightOutcome *far,
     const struct merge_names *names, Mp__Cell *cell);
 

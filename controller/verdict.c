@@ -90,6 +90,37 @@ static void gather_probes(const Mp__EndReport *end, struct facts *facts)
     facts->loaded_s = end->rtt_foreign->p50;
 }
 
+// Its thread did nothing but run or wait for a core, or the core had no time left.
+static bool full(const struct host_share *share)
+{
+    return share->thread + share->wait >= THREAD_BUSY || share->core >= CORE_BUSY;
+}
+
+// What the kernel saw missing may be because this side came late.
+static bool late(const struct host_share *share)
+{
+    return full(share) || share->wait >= WAIT_SHARE;
+}
+
+// Of the smoothed RTT, so a queue on the path, which stands before its slowest link; a host that
+// comes late makes none there.
+static bool queue_stands(const struct facts *facts)
+{
+    return facts->rtt_min_s > 0 && facts->rtt_mean_s >= QUEUE_DELAY * facts->rtt_min_s &&
+           facts->rtt_mean_s - facts->rtt_min_s >= QUEUE_LEAST_S;
+}
+
+// A window that is full while what it let out stands in the path's queue, and is read in time,
+// keeps nothing from going faster: the path does.
+static void leave_window_to_the_path(struct facts *facts)
+{
+    if (facts->small_window || late(&facts->rx) || facts->queue_high >= QUEUE_SHARE ||
+        !queue_stands(facts))
+        return;
+    facts->network += facts->window;
+    facts->window = 0;
+}
+
 static struct facts gather(
     const struct testspec *spec, const Mp__EndReport *sender, const Mp__EndReport *receiver)
 {
@@ -131,19 +162,8 @@ static struct facts gather(
     facts.sctp = spec->kind == TEST_SCTP;
     gather_probes(sender, &facts);
     gather_probes(receiver, &facts);
+    leave_window_to_the_path(&facts);
     return facts;
-}
-
-// Its thread did nothing but run or wait for a core, or the core had no time left.
-static bool full(const struct host_share *share)
-{
-    return share->thread + share->wait >= THREAD_BUSY || share->core >= CORE_BUSY;
-}
-
-// What the kernel saw missing may be because this side came late.
-static bool late(const struct host_share *share)
-{
-    return full(share) || share->wait >= WAIT_SHARE;
 }
 
 // "thread 40 %, waiting 50 %, core 90 %"
@@ -245,12 +265,9 @@ static double need(const struct host_share *share)
     return share->thread + share->wait;
 }
 
-// A queue on the path stands before the slowest link; a host that comes late makes none there.
 static bool path_queue(const struct facts *facts)
 {
-    return facts->network >= NETWORK_SHARE && facts->rtt_min_s > 0 &&
-           facts->rtt_mean_s >= QUEUE_DELAY * facts->rtt_min_s &&
-           facts->rtt_mean_s - facts->rtt_min_s >= QUEUE_LEAST_S;
+    return facts->network >= NETWORK_SHARE && queue_stands(facts);
 }
 
 // Of a thread that only ever waits for its core nothing is known but that it comes late.

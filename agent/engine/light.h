@@ -48,7 +48,8 @@ struct light_outcome {
 };
 
 struct light_summary {
-    char stamps[PROBE_TEXT_SIZE]; // where the four stamps came from
+    char stamps[PROBE_TEXT_SIZE];    // where the four stamps came from
+    char technique[PROBE_TEXT_SIZE]; // how the probes were moved
     struct probe_load load;
 };
 

@@ -447,6 +447,9 @@ void light_run(const struct testspec *spec, const struct light_peer *peers, size
         free(self.pairs[i].samples);
     }
     tell_stamps(&self, summary);
+    snprintf(summary->technique, sizeof summary->technique,
+        "UDP from %u source port%s a family, receiver sleeps", self.per_family,
+        self.per_family == 1 ? "" : "s");
     for (unsigned i = 0; i < self.flow_count; i++)
         close(self.flows[i].fd);
     free(self.flows);

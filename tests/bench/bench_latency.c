@@ -146,8 +146,11 @@ static void beside_others(json_t *report)
 
 // ------------------------------------------------------------------------------ cost of the probes
 
+#define RATE_BPS 200000000 // 100 probes a second are 0.1 % of it
+
 struct cost {
     double bps, cpu_s_a_byte; // of the whole process: both ends, the probes and their answers
+    double cores;
 };
 
 static double cpu_s(void)
@@ -158,7 +161,8 @@ static double cpu_s(void)
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
 }
 
-static struct cost load(const struct probe_kind *kind, bool alone)
+// `bps`: the rate that is kept; 0: as much as goes.
+static struct cost load(const struct probe_kind *kind, bool alone, uint64_t bps)
 {
     struct engine_bench bench;
     engine_bench_begin(&bench, kind, "127.0.0.1", true);
@@ -166,9 +170,8 @@ static struct cost load(const struct probe_kind *kind, bool alone)
     for (int i = 0; i < 2; i++) {
         orders[i]->alone = alone;
         orders[i]->spec.omit_ns = 400000000; // the ways of moving load are tried in it
-        orders[i]->spec.bitrate_max = kind->kind == TEST_UDP;
-        if (kind->kind == TEST_UDP)
-            orders[i]->spec.bitrate_bps = 0;
+        orders[i]->spec.bitrate_max = kind->kind == TEST_UDP && bps == 0;
+        orders[i]->spec.bitrate_bps = bps;
     }
     double before_s = cpu_s();
     engine_bench_run(&bench);
@@ -177,25 +180,39 @@ static struct cost load(const struct probe_kind *kind, bool alone)
     assert_int_equal(bench.listened.outcome, PROBE_OK);
     assert_true(alone == (bench.connected.rtt_foreign.count == 0));
     const struct probe_receive *receive = &bench.listened.receive;
-    struct cost cost = {receive->bandwidth_bps, spent_s / (double)receive->whole_bytes};
+    struct cost cost = {.bps = receive->bandwidth_bps,
+        .cpu_s_a_byte = spent_s / (double)receive->whole_bytes,
+        .cores = spent_s / receive->whole_s};
     engine_bench_end(&bench);
     return cost;
 }
 
-static void tell_ratio(const char *kind, const char *what, double *ratios, json_t *report)
+struct spread {
+    double median, mean, half_width; // of the mean, at 95 %
+};
+
+static struct spread spread_of(double *values)
 {
     double n = options.pairs, sum = 0, squares = 0;
     for (unsigned i = 0; i < options.pairs; i++) {
-        sum += ratios[i];
-        squares += ratios[i] * ratios[i];
+        sum += values[i];
+        squares += values[i] * values[i];
     }
-    double mean = sum / n, half = 1.96 * sqrt(fmax(squares / n - mean * mean, 0) / (n - 1)),
-           middle = median(ratios, options.pairs);
-    printf("%s %s with probes over without: median %.4f, mean %.4f +- %.4f (%u pairs)\n", kind,
-        what, middle, mean, half, options.pairs);
+    double mean = sum / n;
+    return (struct spread){.median = median(values, options.pairs),
+        .mean = mean,
+        .half_width = 1.96 * sqrt(fmax(squares / n - mean * mean, 0) / (n - 1))};
+}
+
+static void tell(const char *kind, const char *what, double *values, json_t *report)
+{
+    struct spread spread = spread_of(values);
+    printf("%s %s: median %.5f, mean %.5f +- %.5f (%u pairs)\n", kind, what, spread.median,
+        spread.mean, spread.half_width, options.pairs);
     fflush(stdout);
-    json_array_append_new(report, json_pack("{s:s, s:s, s:f, s:f, s:f}", "case", kind, "ratio of",
-                                      what, "median", middle, "mean", mean, "half_width", half));
+    json_array_append_new(
+        report, json_pack("{s:s, s:s, s:f, s:f, s:f}", "case", kind, "what", what, "median",
+                    spread.median, "mean", spread.mean, "half_width", spread.half_width));
 }
 
 // Pairs, each in turn with and without, the order alternating.
@@ -204,13 +221,29 @@ static void cost(const struct probe_kind *kind, json_t *report)
     double rates[PAIRS_MAX], efforts[PAIRS_MAX];
     for (unsigned i = 0; i < options.pairs; i++) {
         struct cost costs[2]; // with, without
-        costs[i % 2] = load(kind, i % 2);
-        costs[!(i % 2)] = load(kind, !(i % 2));
+        costs[i % 2] = load(kind, i % 2, 0);
+        costs[!(i % 2)] = load(kind, !(i % 2), 0);
         rates[i] = costs[0].bps / costs[1].bps;
         efforts[i] = costs[0].cpu_s_a_byte / costs[1].cpu_s_a_byte;
     }
-    tell_ratio(kind->name, "load", rates, report);
-    tell_ratio(kind->name, "CPU time a byte", efforts, report);
+    tell(kind->name, "load, with probes over without", rates, report);
+    tell(kind->name, "CPU time a byte, with probes over without", efforts, report);
+}
+
+// A load without limit varies by more than what is looked for. At a rate that is kept, and gets as
+// many probes, what they cost stands out; as a share of what such a load takes it is what it loses.
+static void cost_at_a_rate(json_t *report)
+{
+    double extra[PAIRS_MAX], shares[PAIRS_MAX];
+    for (unsigned i = 0; i < options.pairs; i++) {
+        struct cost costs[2]; // with, without
+        costs[i % 2] = load(&probe_tcp, i % 2, RATE_BPS);
+        costs[!(i % 2)] = load(&probe_tcp, !(i % 2), RATE_BPS);
+        extra[i] = costs[0].cores - costs[1].cores;
+        shares[i] = extra[i] / load(&probe_tcp, true, 0).cores;
+    }
+    tell("tcp at 200 Mbit/s", "cores, with probes less without", extra, report);
+    tell("tcp at 200 Mbit/s", "the same, to the cores of a load without limit", shares, report);
 }
 
 static void latency(void **state)
@@ -222,6 +255,7 @@ static void latency(void **state)
     if (options.pairs > 0) {
         cost(&probe_tcp, report);
         cost(&probe_udp, report);
+        cost_at_a_rate(report);
     }
     if (options.json)
         assert_int_equal(json_dump_file(report, options.json, JSON_INDENT(1)), 0);
