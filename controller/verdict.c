@@ -37,7 +37,7 @@ struct facts {
     struct host_share tx, rx;
     double queue_high;
     uint64_t softnet_dropped, interface_dropped, retransmits, segments, marked, allowance;
-    double rtt_mean_s, rtt_min_s;
+    double rtt_mean_s, rtt_median_s, rtt_min_s; // smoothed; the path's smallest
     double idle_s, loaded_s; // RTT of light probes, before the load and beside it; 0: unknown
     bool sctp;
     const char *capped_by;
@@ -102,12 +102,12 @@ static bool late(const struct host_share *share)
     return full(share) || share->wait >= WAIT_SHARE;
 }
 
-// Of the smoothed RTT, so a queue on the path, which stands before its slowest link; a host that
-// comes late makes none there.
+// A queue on the path stands before its slowest link most of the time. A host that comes late makes
+// single round trips long: they are in the mean, and not in the median.
 static bool queue_stands(const struct facts *facts)
 {
-    return facts->rtt_min_s > 0 && facts->rtt_mean_s >= QUEUE_DELAY * facts->rtt_min_s &&
-           facts->rtt_mean_s - facts->rtt_min_s >= QUEUE_LEAST_S;
+    return facts->rtt_min_s > 0 && facts->rtt_median_s >= QUEUE_DELAY * facts->rtt_min_s &&
+           facts->rtt_median_s - facts->rtt_min_s >= QUEUE_LEAST_S;
 }
 
 // A window that is full while what it let out stands in the path's queue, and is read in time,
@@ -157,6 +157,8 @@ static struct facts gather(
         facts.allowance += receiver->load->allowance_exceeded;
     if (send->rtt_loaded && send->rtt_loaded->has_mean)
         facts.rtt_mean_s = send->rtt_loaded->mean;
+    if (send->rtt_loaded && send->rtt_loaded->has_p50)
+        facts.rtt_median_s = send->rtt_loaded->p50;
     if (send->has_min_rtt_s)
         facts.rtt_min_s = send->min_rtt_s;
     facts.sctp = spec->kind == TEST_SCTP;

@@ -8,8 +8,8 @@ struct example {
     double goodput_bps, asked_bps, capped_bps;
     double busy, window, buffer; // shares; busy 0: unknown
     double tx_thread, tx_core, tx_wait, rx_thread, rx_core, rx_wait, queue_high;
-    double rtt_s, rtt_min_s;  // 0: unknown
-    double probe_s, beside_s; // light probes without and with load; 0: none
+    double rtt_s, rtt_median_s, rtt_min_s; // 0: unknown, a median as the mean
+    double probe_s, beside_s;              // light probes without and with load; 0: none
     uint64_t retransmits, softnet, ring;
     double offered_bps;
     uint64_t sent, received, lost_receiver;
@@ -75,8 +75,9 @@ static Mp__Limiter *judge(const struct example *it)
     receive.has_bandwidth_bps = true;
     receive.bandwidth_bps = it->goodput_bps;
     Mp__Distribution rtt = MP__DISTRIBUTION__INIT;
-    rtt.has_mean = send.has_min_rtt_s = it->rtt_s > 0;
+    rtt.has_mean = rtt.has_p50 = send.has_min_rtt_s = it->rtt_s > 0;
     rtt.mean = it->rtt_s;
+    rtt.p50 = it->rtt_median_s > 0 ? it->rtt_median_s : it->rtt_s;
     send.min_rtt_s = it->rtt_min_s;
     send.rtt_loaded = it->rtt_s > 0 ? &rtt : NULL;
     Mp__Distribution idle = MP__DISTRIBUTION__INIT, beside = MP__DISTRIBUTION__INIT;
@@ -187,6 +188,16 @@ static void threads_that_come_late_are_told_from_threads_that_have_no_time(void 
             .rx_wait = 0.85,
             .rtt_s = 40e-6,
             .rtt_min_s = 10e-6,
+            .verdict = "receiver_cpu"},
+        // Single round trips were long.
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .rx_thread = 0.1,
+            .rx_wait = 0.85,
+            .retransmits = 98,
+            .rtt_s = 1.27e-3,
+            .rtt_median_s = 200e-6,
+            .rtt_min_s = 51e-6,
             .verdict = "receiver_cpu"},
         // As late, but the path had a queue all the while.
         {.kind = TEST_TCP,
