@@ -166,6 +166,7 @@ static void adapt_flood(struct loop *loop, int64_t now)
     loop->blocked_before_ns = loop->out.blocked_ns;
     // A sender that is behind its own pace cannot go faster either.
     bool behind = now - pacer_due(&loop->pacer) > loop->pacer.burst_ns / 2;
+    double before_bps = loop->rate_bps;
     if (lossy || blocked)
         loop->ramping = false;
     if (lossy)
@@ -174,7 +175,10 @@ static void adapt_flood(struct loop *loop, int64_t now)
         loop->rate_bps *= loop->ramping ? 2 : 1.03;
     if (loop->most_bps > 0 && loop->rate_bps > loop->most_bps)
         loop->rate_bps = loop->most_bps;
-    pacer_set_rate(&loop->pacer, now, loop->out.length, loop->rate_bps);
+    // At its cap it goes on as it is: each new beginning would be a datagram more than the cap
+    // allows.
+    if (loop->rate_bps != before_bps || behind || blocked)
+        pacer_set_rate(&loop->pacer, now, loop->out.length, loop->rate_bps);
 }
 
 // A stated pace that this core does not keep one by one is kept in quanta; one that the path holds

@@ -145,6 +145,26 @@ static void a_flood_is_counted_as_exactly_as_a_stated_rate(void **state)
     }
 }
 
+// Each stream may have a thread of its own, but the cap is one.
+static void streams_of_a_flood_keep_a_cap_together(void **state)
+{
+    struct engine_bench *bench = *state;
+    engine_bench_begin(bench, &probe_udp, "127.0.0.1", true);
+    struct testspec *spec = &bench->connecting.spec;
+    spec->bitrate_max = true;
+    spec->parallel = 4;
+    spec->duration_ns = 500 * NS_PER_MS;
+    bench->listening.spec = *spec;
+    bench->connecting.cap_bps = 40000000;
+    engine_bench_run(bench);
+    expect_exact(&bench->connected, &bench->listened);
+    // However long this machine stands still: what is due in the window, 50 ms of debt, and a
+    // packet of 64 KB a thread.
+    const struct probe_send *out = &bench->connected.send;
+    assert_true((double)out->bytes * 8 < 40e6 * (out->duration_s + 0.05) + 4 * 8 * 65536);
+    assert_true(bench->connected.send.capped_bps == 40000000);
+}
+
 // The socket holds a packet or two of 46 datagrams, and counts each that it drops as one.
 static void what_a_socket_drops_of_a_flood_is_bounded(void **state)
 {
@@ -257,6 +277,7 @@ int main(void)
             datagrams_that_are_due_together_are_counted_exactly, begin, end),
         cmocka_unit_test_setup_teardown(the_receiver_may_open_the_flow, begin, end),
         cmocka_unit_test_setup_teardown(a_flood_is_counted_as_exactly_as_a_stated_rate, begin, end),
+        cmocka_unit_test_setup_teardown(streams_of_a_flood_keep_a_cap_together, begin, end),
         cmocka_unit_test_setup_teardown(what_a_socket_drops_of_a_flood_is_bounded, begin, end),
         cmocka_unit_test_setup_teardown(four_streams_share_the_rate, begin, end),
         cmocka_unit_test_setup_teardown(
