@@ -161,7 +161,8 @@ static void say_arrival(struct text *text, const struct arrival *arrival,
             add(text, "; %s saw %s", names->to, arrival->half_open ? "the SYN" : "it arrive");
         if (arrival->seen_from && *arrival->seen_from)
             add(text, "%s from %s", open ? ", seen" : "", arrival->seen_from);
-        if (far->reason && *far->reason)
+        // Otherwise it is why the far end alone was not sure.
+        if (far->arrived == MP__ARRIVED__ARRIVED_YES && far->reason && *far->reason)
             add(text, ", %s", far->reason);
     } else if (arrival->arrived == MP__ARRIVED__ARRIVED_NO) {
         add(text, "; nothing arrived at %s", names->to);

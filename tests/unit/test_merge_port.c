@@ -74,6 +74,13 @@ static void a_connection_begun_from_the_probes_port_arrived(void **state)
     open_scene(&it, MP__OBSERVED__OBSERVED_FILTERED, MP__ARRIVED__ARRIVED_NO);
     it.far.n_half_open = 1;
     expect(&it, "filtered", "yes", "db-2 saw the SYN from 10.0.0.1");
+    // What made the far end unsure is settled by the source port.
+    it.far.arrived = MP__ARRIVED__ARRIVED_UNKNOWN;
+    it.far.reason = (char *)"packets vanished";
+    Mp__Cell *cell = merge(&it);
+    assert_string_equal(cell->arrived, "yes");
+    assert_null(strstr(cell->evidence, "vanished"));
+    mp__cell__free_unpacked(cell, NULL);
 }
 
 static void a_connection_from_another_port_makes_silence_no_proof(void **state)
