@@ -17,9 +17,9 @@ static const char TOPOLOGY[] = "subnet one 10.85.1.0/24 fd85:1::/64\n"
 // 7000 passes; 7001 is dropped on its way, 7002 rejected, of 7003 the answers are dropped.
 static const char RULES[] =
     "for family in -4 -6; do"
-    " $LAB exec router ip $family rule add pref 11 ipproto sctp dport 7001 blackhole &&"
-    " $LAB exec router ip $family rule add pref 12 ipproto sctp dport 7002 prohibit &&"
-    " $LAB exec router ip $family rule add pref 13 ipproto sctp sport 7003 blackhole || exit 1; "
+    " $LAB exec router ip $family rule add pref 11 ipproto 132 dport 7001 blackhole &&"
+    " $LAB exec router ip $family rule add pref 12 ipproto 132 dport 7002 prohibit &&"
+    " $LAB exec router ip $family rule add pref 13 ipproto 132 sport 7003 blackhole || exit 1; "
     "done";
 
 static int bring_up(void **state)

@@ -124,7 +124,9 @@ static struct outcome run(const char *dir, int timeout_s, const char *command)
 static void skip_without_namespaces(void)
 {
     struct outcome can = run("/tmp", 10,
-        "unshare -mnp --fork --mount-proc true 2>/dev/null || "
+        // In a chroot / is no mount, and how mounts spread cannot be said of it.
+        "mountpoint -q / && how=private || how=unchanged; "
+        "unshare -mnp --propagation $how --fork --mount-proc true 2>/dev/null || "
         "unshare -rmnp --fork --mount-proc true");
     if (can.status != 0) {
         fprintf(stderr, "SKIPPED: no root and no user namespaces here: %s\n", can.err);
