@@ -214,6 +214,14 @@ static void threads_that_come_late_are_told_from_threads_that_have_no_time(void 
             .rtt_s = 20e-3,
             .rtt_min_s = 1e-3,
             .verdict = "receiver_cpu"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void a_thread_without_time_is_named_at_its_own_end(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
         // The sender waits for a receiver that has no time.
         {.kind = TEST_TCP,
             .busy = 0.76,
@@ -242,7 +250,14 @@ static void threads_that_come_late_are_told_from_threads_that_have_no_time(void 
             .received = 500,
             .lost_receiver = 450,
             .verdict = "receiver_cpu"},
-        // An association: no busy times.
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void an_association_is_judged_without_busy_times(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
         {.kind = TEST_SCTP,
             .blocked = 0.9,
             .retransmits = 20,
@@ -291,7 +306,7 @@ static void a_window_that_stands_in_a_queue_is_the_networks(void **state)
     check(examples, sizeof examples / sizeof *examples);
 }
 
-static void what_each_host_was_short_of_is_told_apart(void **state)
+static void a_quota_is_told_from_a_busy_path(void **state)
 {
     (void)state;
     static const struct example examples[] = {
@@ -317,6 +332,14 @@ static void what_each_host_was_short_of_is_told_apart(void **state)
             .offered_bps = 1e8,
             .tx_throttled = 0.5,
             .verdict = "sender_cpu"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void a_full_window_is_told_by_what_filled_it(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
         // A small buffer is half full whoever reads it.
         {.kind = TEST_TCP,
             .busy = 1,
@@ -346,6 +369,14 @@ static void what_each_host_was_short_of_is_told_apart(void **state)
             .rtt_s = 21e-3,
             .rtt_min_s = 20e-3,
             .verdict = "receive_window"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void what_each_host_was_short_of_is_told_apart(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
         {.kind = TEST_TCP, .busy = 0.7, .blocked = 0.6, .verdict = "send_buffer"},
         {.kind = TEST_TCP, .busy = 0.7, .blocked = 0.6, .tx_thread = 0.95, .verdict = "sender_cpu"},
         // Both hosts on one machine.
@@ -465,7 +496,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_are_judged_by_the_first_rule_that_matches),
         cmocka_unit_test(threads_that_come_late_are_told_from_threads_that_have_no_time),
+        cmocka_unit_test(a_thread_without_time_is_named_at_its_own_end),
+        cmocka_unit_test(an_association_is_judged_without_busy_times),
         cmocka_unit_test(a_window_that_stands_in_a_queue_is_the_networks),
+        cmocka_unit_test(a_quota_is_told_from_a_busy_path),
+        cmocka_unit_test(a_full_window_is_told_by_what_filled_it),
         cmocka_unit_test(what_each_host_was_short_of_is_told_apart),
         cmocka_unit_test(the_network_s_limit_has_a_kind),
         cmocka_unit_test(datagrams_are_judged_by_where_they_went),
