@@ -108,11 +108,15 @@ static void arm_some(void *arg, int64_t now_mono_ns)
 
 // ------------------------------------------------------------------------------- answers come back
 
+static bool is_to_arm(const struct light_agent *agent)
+{
+    return !agent->armed && !agent->out;
+}
+
 void batch_go_if_armed(struct batch *self)
 {
-    for (uint32_t i = 0; i < self->agent_count; i++)
-        if (!self->agents[i].armed && !self->agents[i].out)
-            return;
+    if (batch_awaits(self, is_to_arm))
+        return;
     if (self->going || self->ending || self->unresolved == 0)
         return;
     if (self->ports)
@@ -125,16 +129,8 @@ static void batch_not_armed(void *arg, int64_t now_mono_ns)
 {
     (void)now_mono_ns;
     struct batch *self = arg;
-    char why[256];
     self->timer = 0;
-    for (uint32_t i = 0; i < self->agent_count; i++) {
-        struct light_agent *agent = &self->agents[i];
-        if (agent->armed || agent->out)
-            continue;
-        snprintf(why, sizeof why, "%s did not prepare for probes within %d s",
-            self->run->names[agent->index], (int)(ARMED_DEADLINE_NS / NS_PER_S));
-        batch_leave_out(self, agent, false, why);
-    }
+    batch_leave_out_late(self, is_to_arm, "prepare for probes", ARMED_DEADLINE_NS);
     if (!batch_settle(self))
         batch_go_if_armed(self);
 }

@@ -183,6 +183,28 @@ void batch_leave_out(struct batch *self, struct light_agent *agent, bool lost, c
             batch_entry_again(self, agent->peers[i], lost, why);
 }
 
+bool batch_awaits(const struct batch *self, bool (*awaited)(const struct light_agent *))
+{
+    for (uint32_t i = 0; i < self->agent_count; i++)
+        if (awaited(&self->agents[i]))
+            return true;
+    return false;
+}
+
+void batch_leave_out_late(struct batch *self, bool (*awaited)(const struct light_agent *),
+    const char *what, int64_t waited_ns)
+{
+    char why[256];
+    for (uint32_t i = 0; i < self->agent_count; i++) {
+        struct light_agent *agent = &self->agents[i];
+        if (!awaited(agent))
+            continue;
+        snprintf(why, sizeof why, "%s did not %s within %d s", self->run->names[agent->index], what,
+            (int)(waited_ns / NS_PER_S));
+        batch_leave_out(self, agent, false, why);
+    }
+}
+
 // What the owner forbids now is forbidden in a second: final.
 void batch_refused(struct batch *self, struct light_agent *agent, const char *why)
 {

@@ -381,6 +381,10 @@ int batch_send(struct batch *self, const struct light_agent *agent, Mp__Envelope
 void batch_go(struct batch *self);
 void batch_leave_out(
     struct batch *self, struct light_agent *agent, bool lost, const char *why);
+// Leaves out all who are still awaited: "NAME did not WHAT within N s".
+void batch_leave_out_late(struct batch *self, bool (*awaited)(const struct light_agent *),
+    const char *what, int64_t waited_ns);
+bool batch_awaits(const struct batch *self, bool (*awaited)(const struct light_agent *));
 void batch_refused(struct batch *self, struct light_agent *agent, const char *why); // for good
 void batch_entry_again(struct batch *self, uint32_t entry, bool lost, const char *why);
 void batch_entry_final(

@@ -66,13 +66,15 @@ void ports_part(const struct batch *self, uint32_t entry, bool probes, Mp__Light
 
 // ------------------------------------------------------------------------------- opening and going
 
+static bool is_to_open(const struct light_agent *agent)
+{
+    return listens(agent) && !agent->opened && !agent->out;
+}
+
 static void go_if_opened(struct batch *self)
 {
-    for (uint32_t i = 0; i < self->agent_count; i++) {
-        const struct light_agent *agent = &self->agents[i];
-        if (listens(agent) && !agent->opened && !agent->out)
-            return;
-    }
+    if (batch_awaits(self, is_to_open))
+        return;
     if (!self->going && !self->ending)
         batch_go(self);
 }
@@ -81,16 +83,8 @@ static void not_opened(void *arg, int64_t now_mono_ns)
 {
     (void)now_mono_ns;
     struct batch *self = arg;
-    char why[256];
     self->timer = 0;
-    for (uint32_t i = 0; i < self->agent_count; i++) {
-        struct light_agent *agent = &self->agents[i];
-        if (agent->opened || agent->out || !listens(agent))
-            continue;
-        snprintf(why, sizeof why, "%s did not open its listeners within %d s",
-            self->run->names[agent->index], (int)(OPENED_DEADLINE_NS / NS_PER_S));
-        batch_leave_out(self, agent, false, why);
-    }
+    batch_leave_out_late(self, is_to_open, "open its listeners", OPENED_DEADLINE_NS);
     if (!batch_settle(self))
         go_if_opened(self);
 }
