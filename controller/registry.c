@@ -209,19 +209,25 @@ const char *agent_cannot(const struct agent *agent, Mp__TestKind kind, char text
     return NULL;
 }
 
-static void labels_fill(const struct agent *agent, Mp__AgentInfo *info)
+Mp__Label **labels_fill(const struct label *labels, size_t count)
 {
-    if (agent->label_count == 0)
-        return;
-    info->labels = zmalloc(agent->label_count * sizeof *info->labels);
-    Mp__Label *labels = zmalloc(agent->label_count * sizeof *labels);
-    for (size_t i = 0; i < agent->label_count; i++) {
-        mp__label__init(labels + i);
-        labels[i].key = agent->labels[i].key;
-        labels[i].value = agent->labels[i].value;
-        info->labels[i] = labels + i;
+    if (count == 0)
+        return NULL;
+    Mp__Label **list = zmalloc(count * sizeof *list), *each = zmalloc(count * sizeof *each);
+    for (size_t i = 0; i < count; i++) {
+        mp__label__init(each + i);
+        each[i].key = (char *)labels[i].key;
+        each[i].value = (char *)labels[i].value;
+        list[i] = each + i;
     }
-    info->n_labels = agent->label_count;
+    return list;
+}
+
+void labels_release(Mp__Label **list)
+{
+    if (list)
+        free(list[0]);
+    free(list);
 }
 
 static void addresses_fill(const struct agent *agent, Mp__AgentInfo *info)
@@ -240,7 +246,8 @@ void agent_info_fill(const struct agent *agent, bool busy, Mp__AgentInfo *info)
     info->name = (char *)agent->name;
     info->state = agent_state(agent, busy);
     addresses_fill(agent, info);
-    labels_fill(agent, info);
+    info->labels = labels_fill(agent->labels, agent->label_count);
+    info->n_labels = agent->label_count;
     info->capabilities = agent->capabilities;
     if (agent->software[0])
         info->software = (char *)agent->software;
@@ -265,9 +272,7 @@ void agent_info_fill(const struct agent *agent, bool busy, Mp__AgentInfo *info)
 
 void agent_info_release(Mp__AgentInfo *info)
 {
-    if (info->n_labels)
-        free(info->labels[0]);
-    free(info->labels);
+    labels_release(info->labels);
     free(info->addresses);
     free(info->fingerprint);
     mp__agent_info__init(info);

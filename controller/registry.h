@@ -66,6 +66,10 @@ const char *agent_label(const struct agent *agent, const char *key);  // NULL: h
 // Can it run this kind of test? NULL if so, else why not, in words that name the agent.
 const char *agent_cannot(const struct agent *agent, Mp__TestKind kind, char text[256]);
 
+// The wire form of labels, borrowing them; NULL for none. Release with labels_release.
+Mp__Label **labels_fill(const struct label *labels, size_t count);
+void labels_release(Mp__Label **list);
+
 // The wire form, borrowing from the agent; release with agent_info_release.
 void agent_info_fill(const struct agent *agent, bool busy, Mp__AgentInfo *info);
 void agent_info_release(Mp__AgentInfo *info);

@@ -115,24 +115,8 @@ static void token_info(const struct token *token, Mp__TokenInfo *info)
     info->by = (char *)token->by;
     info->has_revoked = true;
     info->revoked = token->revoked;
-    if (token->label_count == 0)
-        return;
-    info->labels = zmalloc(token->label_count * sizeof *info->labels);
-    Mp__Label *labels = zmalloc(token->label_count * sizeof *labels);
-    for (size_t i = 0; i < token->label_count; i++) {
-        mp__label__init(labels + i);
-        labels[i].key = token->labels[i].key;
-        labels[i].value = token->labels[i].value;
-        info->labels[i] = labels + i;
-    }
+    info->labels = labels_fill(token->labels, token->label_count);
     info->n_labels = token->label_count;
-}
-
-static void token_info_release(Mp__TokenInfo *info)
-{
-    if (info->n_labels > 0)
-        free(info->labels[0]);
-    free(info->labels);
 }
 
 void admin_tokens(struct server *self, struct reply *reply, Mp__Envelope *question)
@@ -150,7 +134,7 @@ void admin_tokens(struct server *self, struct reply *reply, Mp__Envelope *questi
         Mp__TokenInfo *info = infos + answer.n_tokens;
         token_info(token, info);
         if (!page_takes(&page, &info->base)) {
-            token_info_release(info);
+            labels_release(info->labels);
             break;
         }
         pointers[answer.n_tokens++] = info;
@@ -161,7 +145,7 @@ void admin_tokens(struct server *self, struct reply *reply, Mp__Envelope *questi
     size_t count = answer.n_tokens;
     reply_send(&reply, &envelope);
     for (size_t i = 0; i < count; i++)
-        token_info_release(infos + i);
+        labels_release(infos[i].labels);
 }
 
 void admin_token_revoke(struct server *self, struct reply *reply, Mp__Envelope *question)
