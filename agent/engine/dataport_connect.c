@@ -59,6 +59,20 @@ static int new_socket(const struct greeter *self, const union address *peer)
     return rc < 0 ? rc : fd;
 }
 
+// SO_ERROR alone does not say that a connection failed: it also tells of an ICMP that the kernel
+// bore, and SCTP keeps that beyond the handshake.
+static int connect_outcome(int fd)
+{
+    union address peer;
+    socklen_t size = sizeof peer;
+    int error = 0;
+    if (getpeername(fd, &peer.any, &size) == 0)
+        return 0;
+    size = sizeof error;
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+    return error ? -error : -ECONNABORTED;
+}
+
 static int connect_once(struct greeter *self, const union address *peer)
 {
     self->fd = new_socket(self, peer);
@@ -69,12 +83,7 @@ static int connect_once(struct greeter *self, const union address *peer)
     if (errno != EINPROGRESS)
         return -errno;
     int rc = await(self, self->fd, POLLOUT, self->target->deadline_mono_ns);
-    if (rc < 0)
-        return rc;
-    int error = 0;
-    socklen_t size = sizeof error;
-    getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    return -error;
+    return rc < 0 ? rc : connect_outcome(self->fd);
 }
 
 static int connect_patiently(struct greeter *self, const union address *peer)

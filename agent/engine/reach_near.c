@@ -109,11 +109,15 @@ static void finish_error(struct reach *self, struct entry *entry, int error, int
 
 // --------------------------------------------------------------------------------------- one try
 
+// Of an ICMP to a socket of SCTP the kernel tells a number only, no sender and no code: "no route"
+// and "forbidden" of our own kernel would look the same. It is not asked for.
 static void set_options(int fd, unsigned family, Mp__Transport transport, int64_t timeout_ns)
 {
     int one = 1;
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
-    if (family == AF_INET6)
+    if (transport == MP__TRANSPORT__OVER_SCTP)
+        ;
+    else if (family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &one, sizeof one);
     else
         (void)setsockopt(fd, IPPROTO_IP, IP_RECVERR, &one, sizeof one);
@@ -229,12 +233,20 @@ static void try_begin(struct reach *self, struct entry *entry, int64_t now)
 
 // ---------------------------------------------------------------------------------------- events
 
-static void on_connected(struct reach *self, struct entry *entry, int64_t now)
+// SO_ERROR also tells of an ICMP that the kernel bore: TCP forgets it with the handshake, SCTP does
+// not, so that there only a true failure may be read.
+static int connect_error(const struct entry *entry, unsigned events)
 {
     int error = 0;
     socklen_t size = sizeof error;
-    if (getsockopt(entry->watch.fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
-        error = errno;
+    if (entry->peer.port.transport == MP__TRANSPORT__OVER_SCTP && !(events & (EPOLLERR | EPOLLHUP)))
+        return 0;
+    return getsockopt(entry->watch.fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 ? errno : error;
+}
+
+static void on_connected(struct reach *self, struct entry *entry, unsigned events, int64_t now)
+{
+    int error = connect_error(entry, events);
     struct sockaddr_storage peer;
     socklen_t peer_size = sizeof peer;
     if (error == 0 && getpeername(entry->watch.fd, (struct sockaddr *)&peer, &peer_size) < 0)
@@ -300,7 +312,7 @@ static void on_answer(struct reach *self, struct entry *entry, unsigned events, 
 void near_event(struct reach *self, struct entry *entry, unsigned events, int64_t now)
 {
     if (entry->step == STEP_CONNECTS)
-        on_connected(self, entry, now);
+        on_connected(self, entry, events, now);
     else if (entry->step == STEP_ASKED)
         on_answer(self, entry, events, now);
     else if (entry->step == STEP_TRACES)
