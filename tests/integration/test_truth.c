@@ -147,7 +147,7 @@ static double iperf3_bps(mesh_t *mesh, const char *address, const char *flags)
 static void tcp_goodput_equals_iperf3s_on_the_same_link(void **state)
 {
     double truth = 0;
-    for (int i = 0; i < 3 && !is_close(truth, GOODPUT, 0.01); i++)
+    for (int i = 0; i < MESH_TRIES && !is_close(truth, GOODPUT, 0.01); i++)
         truth = iperf3_bps(*state, "10.82.1.3", "");
     json_t *cell,
         *run = mesh_measured(*state, reads_goodput, &cell, "tcp", "a", "c", "-t 4s -O 1s -4");

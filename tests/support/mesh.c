@@ -256,7 +256,7 @@ json_t *mesh_measured(mesh_t *self, bool (*good)(json_t *cell), json_t **cell, c
         if (status != 0)
             fail_msg("%s %s, %s > %s: %s: %s", test, options, from, to, text_at(*cell, "state"),
                 text_at(*cell, "reason"));
-        if (tries == 3 || !good || good(*cell))
+        if (tries == MESH_TRIES || !good || good(*cell))
             return run_document;
         json_decref(run_document);
     }
