@@ -97,8 +97,8 @@ static void sleep_until(int64_t due_ns)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
 }
 
-// May a thread look at the clock all the time? Not where others need the core.
-static bool may_spin(void)
+// May a thread look at the clock all the time, or go before others? Not where they need the core.
+static bool may_keep_a_core(void)
 {
     cpu_set_t set;
     struct cgroup_cpu quota;
@@ -114,7 +114,16 @@ static enum udp_pace choose_pace(const struct udp_sender *sender)
         return UDP_QUANTA;
     if (gap_ns >= (double)SLEEP_GAP_NS)
         return UDP_SLEEP;
-    return may_spin() ? UDP_SPIN : UDP_QUANTA;
+    return may_keep_a_core() ? UDP_SPIN : UDP_QUANTA;
+}
+
+// A thread that sleeps to each departure wakes closer to it if it need not queue for a core. The
+// least real-time priority does that; who may have it is told by RLIMIT_RTPRIO.
+static bool set_urgent(bool urgent)
+{
+    struct sched_param priority = {
+        .sched_priority = urgent ? sched_get_priority_min(SCHED_FIFO) : 0};
+    return sched_setscheduler(0, urgent ? SCHED_FIFO : SCHED_OTHER, &priority) == 0;
 }
 
 // How many leave at a time, at this rate and at most.
@@ -193,8 +202,11 @@ static void adapt_pace(struct loop *loop, int64_t now)
     loop->blocked_before_ns = loop->out.blocked_ns;
     bool behind = now - pacer_due(&loop->pacer) > BEHIND_NS && !blocked;
     loop->behind = behind ? loop->behind + 1 : 0;
-    if (loop->behind == BEHIND_LOOKS)
-        sender->pace = UDP_QUANTA;
+    if (loop->behind < BEHIND_LOOKS)
+        return;
+    sender->pace = UDP_QUANTA;
+    if (sender->urgent)
+        sender->urgent = !set_urgent(false);
 }
 
 // ---------------------------------------------------------------------------------- the loop
@@ -368,6 +380,7 @@ static void *lead(void *loader)
     udp_find_path_mtu(sender);
     sender->flood = sender->order->spec.bitrate_max;
     sender->pace = sender->pace_first = choose_pace(sender);
+    sender->urgent = sender->pace == UDP_SLEEP && may_keep_a_core() && set_urgent(true);
     start_others(sender, loaders_for(sender));
     load(self);
     return NULL;

@@ -82,6 +82,7 @@ struct udp_sender {
     unsigned length, path_mtu;
     bool fragmented, flood;
     enum udp_pace pace, pace_first; // at the end, and at first
+    bool urgent;                    // the one thread has real-time priority
     unsigned segments;              // most datagrams a packet in quanta; 1: no UDP_SEGMENT
     // of the reading thread
     int64_t asked_ns, feedback_ns, hold_since_ns, held_ns, final_since_ns, next_final_ns;

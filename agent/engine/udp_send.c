@@ -181,6 +181,8 @@ void udp_sender_technique(const struct udp_sender *sender, char *text, size_t si
         snprintf(offload, sizeof offload, ", UDP_SEGMENT of up to %u", sender->segments);
     else if (sender->pace == UDP_QUANTA)
         snprintf(offload, sizeof offload, ", one datagram a call (no UDP_SEGMENT here)");
+    else if (sender->urgent)
+        snprintf(offload, sizeof offload, ", by a thread of real-time priority");
     if (sender->pace != sender->pace_first)
         snprintf(before, sizeof before, ", after %s fell behind", pace_words(sender->pace_first));
     snprintf(
