@@ -1,5 +1,6 @@
 #include "verdict.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +13,11 @@
 #define IDLE_SHARE 0.2    // of the window: the sender had nothing to send
 #define LIMITED_SHARE 0.2 // of the window: receive window, send buffer
 #define NETWORK_SHARE 0.8
+#define NETWORK_SHOWN 0.5 // the same where the path has left a sign of its own
+#define LOSS_SHARE 0.001  // of the segments, repeated: a sign
 #define THREAD_BUSY 0.9
 #define CORE_BUSY 0.95
+#define HOST_BUSY 0.6             // of a core: enough where nothing speaks of the path
 #define WAIT_SHARE 0.2            // a thread that waited so long for a core came late
 #define QUEUE_SHARE 0.5           // of the samples with a receive queue over half its buffer
 #define SMALL_BUFFER (128 * 1024) // such a receive buffer is soon full, however fast it is read
@@ -119,6 +123,22 @@ static void leave_window_to_the_path(struct facts *facts)
         return;
     facts->network += facts->window;
     facts->window = 0;
+}
+
+// The probes beside the load saw a queue that was not there before it.
+static bool probes_queue(const struct facts *facts)
+{
+    return facts->idle_s > 0 && facts->loaded_s >= QUEUE_DELAY * facts->idle_s &&
+           facts->loaded_s - facts->idle_s >= QUEUE_LEAST_S;
+}
+
+// The path has done something to the flow that no host does.
+static bool path_shows(const struct facts *facts)
+{
+    double segments = (double)facts->segments;
+    return facts->allowance > 0 || queue_stands(facts) || probes_queue(facts) ||
+           (segments > 0 && ((double)facts->retransmits >= LOSS_SHARE * segments ||
+                                (double)facts->marked >= CE_SHARE * segments));
 }
 
 static struct facts gather(
@@ -227,8 +247,7 @@ static bool found_quota(const struct facts *facts, struct finding *finding)
 // that longer. The kernel tells an association's RTT too coarsely; the probes beside it do not.
 static bool found_queued_window(const struct facts *facts, struct finding *finding)
 {
-    if (!facts->sctp || facts->idle_s <= 0 || facts->loaded_s < QUEUE_DELAY * facts->idle_s ||
-        facts->loaded_s - facts->idle_s < QUEUE_LEAST_S)
+    if (!facts->sctp || !probes_queue(facts))
         return false;
     find(finding, "network",
         "queue: it holds what fills the receive window %.0f %% of the time, RTT %.1f ms under "
@@ -293,6 +312,18 @@ static bool found_core(const struct facts *facts, struct finding *finding)
     return tx && find(finding, "sender_cpu", "sender's %s", words_of(&facts->tx, words));
 }
 
+// Nobody is full, and the path has done nothing: hosts that take turns on few cores, beside others.
+static bool found_busy_host(const struct facts *facts, struct finding *finding)
+{
+    char words[80];
+    double tx = fmax(need(&facts->tx), facts->tx.core);
+    double rx = fmax(need(&facts->rx), facts->rx.core);
+    if (path_shows(facts) || fmax(tx, rx) < HOST_BUSY)
+        return false;
+    return find(finding, tx >= rx ? "sender_cpu" : "receiver_cpu", "nothing on the path, %s's %s",
+        tx >= rx ? "sender" : "receiver", words_of(tx >= rx ? &facts->tx : &facts->rx, words));
+}
+
 // An association has no busy times: only that its buffers were full, of neither host's doing, while
 // the path lost what it carried.
 static bool found_sctp_loss(const struct facts *facts, struct finding *finding)
@@ -311,7 +342,7 @@ static bool found_network(const struct facts *facts, struct finding *finding)
     double limited = 100 * facts->network;
     if (!facts->tcp_shares)
         return found_sctp_loss(facts, finding);
-    if (facts->network < NETWORK_SHARE)
+    if (facts->network < (path_shows(facts) ? NETWORK_SHOWN : NETWORK_SHARE))
         return false;
     if (facts->allowance > 0) {
         find(finding, "network", "the provider's allowance held back %llu packets, limited %.0f %%",
@@ -337,8 +368,8 @@ static bool found_network(const struct facts *facts, struct finding *finding)
 
 typedef bool rule(const struct facts *facts, struct finding *finding);
 
-static rule *const stream_rules[] = {
-    found_bitrate, found_quota, found_idle, found_window, found_buffer, found_core, found_network};
+static rule *const stream_rules[] = {found_bitrate, found_quota, found_idle, found_window,
+    found_buffer, found_core, found_busy_host, found_network};
 
 static struct finding judge_stream(const struct facts *facts)
 {
@@ -383,9 +414,13 @@ static struct finding judge_udp(const struct testspec *spec, const struct facts 
     double asked = facts->capped_bps ? (double)facts->capped_bps : facts->asked_bps;
     bool short_of = asked > 0 && send->has_offered_bps && send->offered_bps < REACHED * asked;
     // What was not offered against what was offered and did not arrive: the larger gap is judged.
-    bool mostly_offered =
-        short_of && asked - send->offered_bps < send->offered_bps - facts->goodput_bps;
-    if (found_bitrate(facts, &finding) || found_quota(facts, &finding))
+    bool mostly_offered = asked > 0 && (!short_of || asked - send->offered_bps <
+                                                         send->offered_bps - facts->goodput_bps);
+    if (found_bitrate(facts, &finding))
+        return finding;
+    if (mostly_offered && udp_loss(facts, packets, &finding))
+        return finding;
+    if (found_quota(facts, &finding))
         return finding;
     if (short_of && !mostly_offered && late(&facts->tx)) {
         find(&finding, "sender_cpu", "%.0f %% of the rate offered, sender's %s",

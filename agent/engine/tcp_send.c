@@ -130,13 +130,14 @@ static void look_at_associations(struct sender *self)
             sctp_shares_add(&self->shares, &standing);
 }
 
-// All that a send buffer holds is on its way, with room for more in the congestion window, and no
-// queue on the path that would hold it anyway. The kernel's clock for that (tcpi_sndbuf_limited)
-// starts only where the program was refused before the last piece left, and mostly it was not.
+// All that a send buffer holds is on its way, with room for more in the congestion window, no queue
+// on the path that would hold it anyway, and nothing kept only because a loss is repaired. The
+// kernel's clock for that (tcpi_sndbuf_limited) starts only where the program was refused before
+// the last piece left, and mostly it was not.
 static bool short_of_buffer(const struct tcp_counters *one)
 {
     return one->unsent_bytes == 0 && one->in_flight > 0 && one->in_flight < one->cwnd &&
-           one->rtt_us < one->min_rtt_us * QUEUE_DELAY;
+           one->behind_hole == 0 && one->rtt_us < one->min_rtt_us * QUEUE_DELAY;
 }
 
 static void look_at_connections(struct sender *self)

@@ -29,6 +29,7 @@ bool tcpinfo_read(int fd, struct tcp_counters *counters)
         .mss = info.tcpi_snd_mss,
         .path_mtu = info.tcpi_pmtu,
         .in_flight = info.tcpi_unacked,
+        .behind_hole = info.tcpi_sacked + info.tcpi_lost,
         .unsent_bytes = info.tcpi_notsent_bytes,
     };
     return true;

@@ -19,6 +19,7 @@ struct tcp_counters {
     uint64_t delivered_ce;                            // segments that met congestion (ECN)
     uint32_t rtt_us, min_rtt_us, cwnd, mss, path_mtu; // rtt: smoothed; cwnd in packets
     uint32_t in_flight;                               // packets that nobody has acknowledged
+    uint32_t behind_hole;  // packets of these that were lost or wait for one that was
     uint32_t unsent_bytes; // in the send buffer, and not on their way yet
     bool timestamps;       // RFC 7323, in every segment
 };

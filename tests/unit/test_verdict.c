@@ -112,6 +112,85 @@ static void check(const struct example *examples, size_t count)
     }
 }
 
+static void hosts_that_take_turns_are_no_network(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        // nobody is full, and a few repeats in a million segments are no sign of the path
+        {.kind = TEST_TCP,
+            .goodput_bps = 23e9,
+            .busy = 0.95,
+            .tx_thread = 0.73,
+            .tx_wait = 0.15,
+            .tx_core = 0.81,
+            .rx_thread = 0.4,
+            .retransmits = 900,
+            .segments = 2000000,
+            .verdict = "sender_cpu",
+            .words = "nothing on the path"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 20e9,
+            .busy = 0.9,
+            .tx_thread = 0.5,
+            .rx_thread = 0.6,
+            .rx_core = 0.7,
+            .verdict = "receiver_cpu"},
+        // the path has lost a segment of a hundred
+        {.kind = TEST_TCP,
+            .goodput_bps = 3e9,
+            .busy = 0.95,
+            .tx_thread = 0.73,
+            .retransmits = 3000,
+            .segments = 300000,
+            .verdict = "network",
+            .subtype = "loss"},
+        // its queue stands, by the flow's own round trips or the probes'
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 1,
+            .tx_thread = 0.7,
+            .rtt_s = 5e-3,
+            .rtt_min_s = 1e-3,
+            .verdict = "network",
+            .subtype = "queue"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 1e9,
+            .busy = 1,
+            .tx_thread = 0.7,
+            .probe_s = 1e-3,
+            .beside_s = 9e-3,
+            .verdict = "network"},
+        // a slow path that shows nothing leaves its hosts alone
+        {.kind = TEST_TCP, .goodput_bps = 1e9, .busy = 1, .tx_thread = 0.3, .verdict = "network"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void half_of_the_time_is_enough_where_the_path_shows_it(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        {.kind = TEST_TCP,
+            .goodput_bps = 2e8,
+            .busy = 1,
+            .window = 0.11,
+            .buffer = 0.18,
+            .retransmits = 2000,
+            .segments = 80000,
+            .verdict = "network",
+            .subtype = "loss"},
+        {.kind = TEST_TCP,
+            .goodput_bps = 2e8,
+            .busy = 1,
+            .window = 0.11,
+            .buffer = 0.18,
+            .retransmits = 2,
+            .segments = 80000,
+            .verdict = "unknown"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
 static void streams_are_judged_by_the_first_rule_that_matches(void **state)
 {
     (void)state;
@@ -326,6 +405,15 @@ static void a_quota_is_told_from_a_busy_path(void **state)
             .verdict = "sender_cpu",
             .words = "the sender's control group"},
         {.kind = TEST_TCP, .busy = 1, .tx_throttled = 0.19, .verdict = "network"},
+        // nine tenths of the rate were offered, and half of them lost: the quota is not what limits
+        {.kind = TEST_UDP,
+            .asked_bps = 100e6,
+            .offered_bps = 91e6,
+            .goodput_bps = 42e6,
+            .sent = 8093,
+            .received = 3901,
+            .tx_throttled = 0.6,
+            .verdict = "network"},
         {.kind = TEST_UDP,
             .goodput_bps = 1e8,
             .asked_bps = 1e9,
@@ -494,6 +582,8 @@ static void datagrams_are_judged_by_where_they_went(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hosts_that_take_turns_are_no_network),
+        cmocka_unit_test(half_of_the_time_is_enough_where_the_path_shows_it),
         cmocka_unit_test(streams_are_judged_by_the_first_rule_that_matches),
         cmocka_unit_test(threads_that_come_late_are_told_from_threads_that_have_no_time),
         cmocka_unit_test(a_thread_without_time_is_named_at_its_own_end),
