@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char text[256];
     if (size < 1)
         return 0;
-    enum wire_role sender = (enum wire_role)(1 << data[0] % 6);
+    enum wire_role sender = (enum wire_role)(1 << (data[0] & 0x7f) % 6);
     bool inside = data[0] & 0x80;
     Mp__Envelope *seen = wire_unpack(data + 1, size - 1, sender, inside, &error, text);
     HOLDS((seen == NULL) == (error < 0));
