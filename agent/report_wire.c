@@ -376,6 +376,7 @@ static void reach_far(const struct reach_outcome *outcome, Mp__LightOutcome *wir
         mp__half_open__init(contact);
         contact->seen_from = strdup(outcome->contacts[i].address);
         contact->port = outcome->contacts[i].port;
+        contact->has_others = contact->others = outcome->contacts[i].others;
         wire->half_open[wire->n_half_open++] = contact;
     }
 }

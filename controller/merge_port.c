@@ -76,8 +76,9 @@ static bool answered(const Mp__LightOutcome *near)
 }
 
 // The nonce arrived, or a connection from the probe's source port began. Another connection may be
-// the probe behind a translation of ports: then nothing is claimed. A service keeps its connections
-// to itself: that it got none is known only where none was made.
+// the probe behind a translation of ports, and another agent's address that of a host which
+// translates for this one: then nothing is claimed. A service keeps its connections to itself: that
+// it got none is known only where none was made.
 static struct arrival arrival_of(const Mp__LightOutcome *near, const Mp__LightOutcome *far)
 {
     struct arrival seen = {.arrived = MP__ARRIVED__ARRIVED_UNKNOWN};
@@ -93,7 +94,12 @@ static struct arrival arrival_of(const Mp__LightOutcome *near, const Mp__LightOu
     seen.arrived = far->arrived;
     for (size_t i = 0; i < far->n_half_open; i++) {
         const Mp__HalfOpen *contact = far->half_open[i];
-        if (is_source_port(near, contact->port)) {
+        bool same = is_source_port(near, contact->port);
+        if (contact->has_others && contact->others) {
+            seen.doubtful = seen.doubtful || same;
+            continue;
+        }
+        if (same) {
             seen.arrived = MP__ARRIVED__ARRIVED_YES;
             seen.seen_from = contact->seen_from;
             seen.half_open = true;

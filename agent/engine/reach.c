@@ -133,6 +133,7 @@ void reach_destroy(reach_t **self_p)
     while (self->listeners) {
         struct listener *listener = self->listeners;
         self->listeners = listener->next;
+        free(listener->contacts);
         free(listener);
     }
     if (self->epoll >= 0)

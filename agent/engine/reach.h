@@ -38,7 +38,7 @@
 #include "testspec.h"
 #include "ticket.h"
 
-#define REACH_CONTACTS 16
+#define REACH_CONTACTS 48
 #define REACH_TRACES 32
 
 // One probe of one port between two hosts, for one of its ends. `keys` by ticket_derive.
@@ -56,6 +56,7 @@ struct reach_peer {
 struct reach_contact {
     char address[PROBE_ADDRESS_SIZE];
     uint16_t port;
+    bool others; // the address of another peer: its own, or what this peer's was translated to
 };
 
 struct reach_outcome {

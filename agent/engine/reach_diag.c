@@ -74,8 +74,10 @@ static void drops(const struct nlmsghdr *header, const char *local, struct look 
             dropped = memory[SK_MEMINFO_DROPS];
     }
     for (struct listener *l = look->listeners; l; l = l->next)
-        if (is_at(l, header) && (is_wildcard(local) || strcmp(l->address, local) == 0))
+        if (is_at(l, header) && (is_wildcard(local) || strcmp(l->address, local) == 0)) {
             l->drops += dropped;
+            l->backlog = socket_of(header)->idiag_wqueue;
+        }
 }
 
 static void holder(const struct nlmsghdr *header, const char *local, struct look *look)

@@ -10,7 +10,7 @@
 #include "path.h"
 #include "reach_parts.h"
 
-#define BACKLOG 128
+#define BACKLOG 4096 // or what the kernel permits: what does not fit leaves no trace
 #define ACCEPTS_A_TURN 64
 
 // -------------------------------------------------------------------------------------- contacts
@@ -21,8 +21,16 @@ void contact_add(struct listener *listener, const struct reach_contact *contact)
         if (listener->contacts[i].port == contact->port &&
             strcmp(listener->contacts[i].address, contact->address) == 0)
             return;
-    if (listener->contact_count < CONTACTS_A_LISTENER)
-        listener->contacts[listener->contact_count++] = *contact;
+    if (listener->contact_count == CONTACTS_A_LISTENER)
+        return;
+    if (listener->contact_count == listener->contact_room) {
+        listener->contact_room = listener->contact_room ? 2 * listener->contact_room : 8;
+        listener->contacts =
+            realloc(listener->contacts, listener->contact_room * sizeof *listener->contacts);
+        if (!listener->contacts)
+            abort();
+    }
+    listener->contacts[listener->contact_count++] = *contact;
 }
 
 // -------------------------------------------------------------------------------------- opening
@@ -288,15 +296,29 @@ static bool is_peer_of(const struct reach *self, const struct listener *listener
     return false;
 }
 
-// Contacts of its own peer, and of addresses that nobody here has: translated ones.
-static void take_contacts(const struct reach *self, struct entry *entry)
+// Contacts of its own peer and of addresses that nobody here has (translated ones), and behind them
+// those of other peers, as far as there is room. False: the former are too many.
+static bool take_contacts(const struct reach *self, struct entry *entry)
 {
     const struct listener *l = entry->listener;
     struct reach_outcome *out = &entry->outcome;
-    for (unsigned i = 0; i < l->contact_count && out->contact_count < REACH_CONTACTS; i++)
-        if (strcmp(l->contacts[i].address, entry->peer.peer_address) == 0 ||
-            !is_peer_of(self, l, l->contacts[i].address))
-            out->contacts[out->contact_count++] = l->contacts[i];
+    for (int others = 0; others < 2; others++)
+        for (unsigned i = 0; i < l->contact_count; i++) {
+            struct reach_contact contact = l->contacts[i];
+            contact.others = strcmp(contact.address, entry->peer.peer_address) != 0 &&
+                             is_peer_of(self, l, contact.address);
+            if (contact.others != others)
+                continue;
+            if (out->contact_count == REACH_CONTACTS)
+                return others;
+            out->contacts[out->contact_count++] = contact;
+        }
+    return true;
+}
+
+static bool is_crowded(const struct listener *l)
+{
+    return l->contact_count >= CONTACTS_A_LISTENER || (l->backlog && l->contact_count >= l->backlog);
 }
 
 // Why nobody can say that nothing arrived at this listener; NULL: it can be said. It must have
@@ -316,6 +338,8 @@ static const char *doubt(const struct reach *self, const struct listener *l, boo
         return "the kernel does not show half-open connections (sock_diag)";
     if (tcp && self->cookies_always)
         return "with tcp_syncookies=2 the kernel keeps no half-open connections";
+    if (tcp && is_crowded(l))
+        return "more connections were begun than can be kept apart";
     if (tcp && l->drops != l->drops_before)
         return "packets came to the port and vanished there: answers may be rejected on the way "
                "back";
@@ -332,7 +356,7 @@ static void settle(const struct reach *self, struct entry *entry, bool in_time)
     out->listener = l->watch.fd >= 0 ? MP__LISTENER__LISTENER_AGENT
                     : l->service     ? MP__LISTENER__LISTENER_SERVICE
                                      : MP__LISTENER__LISTENER_NONE;
-    take_contacts(self, entry);
+    bool all = take_contacts(self, entry);
     if (out->arrived == MP__ARRIVED__ARRIVED_YES) {
         if (entry->came_to != l)
             snprintf(out->reason, PROBE_TEXT_SIZE, "translated to %s",
@@ -340,6 +364,8 @@ static void settle(const struct reach *self, struct entry *entry, bool in_time)
         return;
     }
     const char *why = doubt(self, l, in_time);
+    if (!why && !all)
+        why = "more connections were begun than can be kept apart";
     out->arrived = why ? MP__ARRIVED__ARRIVED_UNKNOWN : MP__ARRIVED__ARRIVED_NO;
     snprintf(out->reason, PROBE_TEXT_SIZE, "%s", why ? why : "");
 }

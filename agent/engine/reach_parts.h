@@ -14,7 +14,7 @@
 #include "clock.h"
 #include "reach.h"
 
-#define CONTACTS_A_LISTENER 64
+#define CONTACTS_A_LISTENER 1024
 #define CONNECTIONS_MAX 1024 // without a nonce yet, of a batch; the oldest goes first
 #define CONNECTION_NS (5 * NS_PER_S)
 #define LOOK_NS (250 * NS_PER_MS) // between two looks for half-open connections
@@ -57,8 +57,9 @@ struct listener {
     char address[PROBE_ADDRESS_SIZE];
     bool service;
     char why[PROBE_TEXT_SIZE]; // it is not open
-    struct reach_contact contacts[CONTACTS_A_LISTENER];
-    unsigned contact_count;
+    struct reach_contact *contacts;
+    unsigned contact_count, contact_room;
+    unsigned backlog; // TCP: half-open connections that the kernel keeps at most; 0: not known
     uint64_t drops, drops_before; // TCP: packets that the kernel threw away at this listener
     struct listener *next;
 };
@@ -141,8 +142,9 @@ bool diag_listens(const struct port *port, const char *address);
 // Half-open TCP connections to any of the listeners become their contacts. False: the kernel does
 // not tell.
 bool diag_half_open(struct listener *listeners);
-// What TCP listeners have thrown away becomes their `drops`. A half-open connection that a reset or
-// an ICMP message ends leaves no other trace. False: the kernel does not tell.
+// What TCP listeners have thrown away becomes their `drops`, and their `backlog` is filled in. A
+// half-open connection that a reset or an ICMP message ends leaves no other trace. False: the
+// kernel does not tell.
 bool diag_drops(struct listener *listeners);
 bool diag_cookies_always(void); // a SYN leaves no trace before its handshake is complete
 

@@ -93,6 +93,19 @@ static void a_connection_from_another_port_makes_silence_no_proof(void **state)
     expect(&it, "filtered", "unknown", "may have been others'");
 }
 
+// A host that translates for others has an agent of its own.
+static void another_agents_connection_is_its_own_unless_it_has_the_probes_port(void **state)
+{
+    (void)state;
+    struct scene it;
+    open_scene(&it, MP__OBSERVED__OBSERVED_FILTERED, MP__ARRIVED__ARRIVED_NO);
+    it.far.n_half_open = 1;
+    it.contact.has_others = it.contact.others = true;
+    expect(&it, "filtered", "unknown", "may have been others'");
+    it.contact.port = 50000;
+    expect(&it, "filtered", "no", "nothing arrived at db-2");
+}
+
 static void silence_at_both_ends_is_no_arrival(void **state)
 {
     (void)state;
@@ -214,6 +227,7 @@ int main(void)
         cmocka_unit_test(the_nonce_proves_arrival_and_where_it_was_seen_from),
         cmocka_unit_test(a_connection_begun_from_the_probes_port_arrived),
         cmocka_unit_test(a_connection_from_another_port_makes_silence_no_proof),
+        cmocka_unit_test(another_agents_connection_is_its_own_unless_it_has_the_probes_port),
         cmocka_unit_test(silence_at_both_ends_is_no_arrival),
         cmocka_unit_test(what_a_service_took_is_its_own_but_silence_there_is_silence),
         cmocka_unit_test(where_a_translation_led_a_probe_is_told),
