@@ -17,7 +17,9 @@
 // A TCP listener never learns of a SYN whose SYN-ACK is lost: so connections in SYN_RECV on the
 // port are read from the kernel while probing goes on and once at its end. Such a connection, and
 // one that completes and stays without a nonce, is a `contact`; whether it was the probe is decided
-// where both ends' findings meet, by its source port.
+// where both ends' findings meet, by its source port. Of SCTP the kernel shows nothing before an
+// association is complete; but where no packet of SCTP came to the host at all, none came to a
+// port.
 //
 // Behind silence the probing end looks which hop is the last to answer on the way to that port: a
 // few probes of the same flow with a small TTL, for at most REACH_TRACES ports of a batch (routers

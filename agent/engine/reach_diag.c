@@ -177,6 +177,21 @@ bool diag_drops(struct listener *listeners)
     return dump_tcp(listeners, TCP_LISTEN, &look);
 }
 
+bool diag_sctp_packets(uint64_t *count)
+{
+    FILE *file = fopen("/proc/net/sctp/snmp", "re");
+    bool found = false;
+    char name[64];
+    unsigned long long value;
+    while (file && !found && fscanf(file, "%63s %llu", name, &value) == 2)
+        found = strcmp(name, "SctpInSCTPPacks") == 0;
+    if (file)
+        fclose(file);
+    if (found)
+        *count = value;
+    return found;
+}
+
 bool diag_cookies_always(void)
 {
     FILE *file = fopen("/proc/sys/net/ipv4/tcp_syncookies", "re");

@@ -81,6 +81,17 @@ bool error_is_hop(const struct socket_error *error)
     return error->has_icmp && error->icmp_type == exceeded;
 }
 
+// No way to the network or the host.
+static bool says_unreachable(const struct socket_error *error)
+{
+    unsigned code = error->icmp_code;
+    if (is_v6(error))
+        return error->icmp_type == ICMPV6_DEST_UNREACH &&
+               (code == ICMPV6_NOROUTE || code == ICMPV6_ADDR_UNREACH);
+    return error->icmp_type == ICMP_DEST_UNREACH &&
+           (code == ICMP_NET_UNREACH || code == ICMP_HOST_UNREACH);
+}
+
 // The target says that it has no such port (or protocol).
 static bool says_closed(const struct socket_error *error)
 {
@@ -94,9 +105,11 @@ static bool says_closed(const struct socket_error *error)
 
 static Mp__Observed icmp_observed(const struct socket_error *error, const struct reach_peer *peer)
 {
-    // Our own kernel says so when nobody answers to ARP.
+    // Our own kernel says so when nobody answers to ARP; anything else is a rule of this host's
+    // own.
     if (strcmp(error->from, peer->local_address) == 0)
-        return MP__OBSERVED__OBSERVED_NO_ROUTE;
+        return says_unreachable(error) ? MP__OBSERVED__OBSERVED_NO_ROUTE
+                                       : MP__OBSERVED__OBSERVED_REJECTED;
     if (strcmp(error->from, peer->peer_address) == 0 && says_closed(error))
         return MP__OBSERVED__OBSERVED_REFUSED;
     return MP__OBSERVED__OBSERVED_REJECTED;

@@ -136,6 +136,7 @@ void far_open(struct reach *self)
     for (size_t i = 0; i < self->count; i++)
         if (self->entries[i].listener)
             self->entries[i].service = self->entries[i].listener->service;
+    self->sctp_still = diag_sctp_packets(&self->sctp_before);
     self->diag_works = diag_drops(self->listeners);
     for (struct listener *l = self->listeners; l; l = l->next)
         l->drops_before = l->drops;
@@ -318,7 +319,8 @@ static bool take_contacts(const struct reach *self, struct entry *entry)
 
 static bool is_crowded(const struct listener *l)
 {
-    return l->contact_count >= CONTACTS_A_LISTENER || (l->backlog && l->contact_count >= l->backlog);
+    return l->contact_count >= CONTACTS_A_LISTENER ||
+           (l->backlog && l->contact_count >= l->backlog);
 }
 
 // Why nobody can say that nothing arrived at this listener; NULL: it can be said. It must have
@@ -332,8 +334,9 @@ static const char *doubt(const struct reach *self, const struct listener *l, boo
         return "a service holds the port";
     if (!in_time)
         return "the listener was closed before the probes ended";
-    if (l->port.transport == MP__TRANSPORT__OVER_SCTP)
-        return "an SCTP listener does not learn of an INIT whose answer is lost";
+    if (l->port.transport == MP__TRANSPORT__OVER_SCTP && !self->sctp_still)
+        return "packets of SCTP came, and a listener does not learn of an INIT whose answer is "
+               "lost";
     if (tcp && !self->diag_works)
         return "the kernel does not show half-open connections (sock_diag)";
     if (tcp && self->cookies_always)
@@ -383,6 +386,8 @@ void far_close(struct reach *self, bool in_time)
             on_connections(self, l, 0);
     self->diag_works =
         diag_half_open(self->listeners) && diag_drops(self->listeners) && self->diag_works;
+    uint64_t sctp;
+    self->sctp_still = self->sctp_still && diag_sctp_packets(&sctp) && sctp == self->sctp_before;
     while (self->connections)
         connection_end(self, &self->connections);
     for (size_t i = 0; i < self->count; i++)

@@ -98,12 +98,15 @@ static void finish_error(struct reach *self, struct entry *entry, int error, int
     if (error)
         seen.error = error;
     Mp__Observed observed = error_observed(&seen, &entry->peer);
-    if (observed == MP__OBSERVED__OBSERVED_FILTERED) { // the kernel lost patience before us
+    if (entry->shook && observed == MP__OBSERVED__OBSERVED_REFUSED)
+        observed = MP__OBSERVED__OBSERVED_ACCEPTED; // a reset after the handshake
+    // The kernel lost patience before us; or what follows a handshake is rejected, of which it
+    // tells a number only. The next try may fare better.
+    if (observed == MP__OBSERVED__OBSERVED_FILTERED ||
+        (entry->shook && observed != MP__OBSERVED__OBSERVED_ACCEPTED)) {
         reach_unwatch(&entry->watch);
         return;
     }
-    if (entry->shook && observed == MP__OBSERVED__OBSERVED_REFUSED)
-        observed = MP__OBSERVED__OBSERVED_ACCEPTED; // a reset after the handshake
     finish(self, entry, observed, &seen, now);
 }
 

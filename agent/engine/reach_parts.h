@@ -91,6 +91,8 @@ struct reach {
     unsigned traces; // ports whose last hop was looked for
     int64_t trace_until_mono_ns, trace_slot_mono_ns;
     bool diag_works, cookies_always;
+    uint64_t sctp_before; // packets of SCTP that had come when the listeners opened
+    bool sctp_still;      // and none since
     int64_t listen_until_mono_ns, look_mono_ns;
 };
 
@@ -146,6 +148,9 @@ bool diag_half_open(struct listener *listeners);
 // half-open connection that a reset or an ICMP message ends leaves no other trace. False: the
 // kernel does not tell.
 bool diag_drops(struct listener *listeners);
+// Packets of SCTP that have come to this host, whatever became of them. False: the kernel does not
+// tell, or has no SCTP.
+bool diag_sctp_packets(uint64_t *count);
 bool diag_cookies_always(void); // a SYN leaves no trace before its handshake is complete
 
 // ------------------------------------------------------------------------------- reach_errors.c

@@ -45,9 +45,11 @@ static const struct row rows[] = {
     {POLICY_REFUSED, IS(POLICY_ARRIVED_YES), ANY, 0, HOLDS, BROKEN,
         "the network lets it through, and the port is closed"},
     {POLICY_REFUSED, IS(POLICY_ARRIVED_NO), IS(POLICY_LISTENER_AGENT), 0, BROKEN, HOLDS,
-        "rejected: a device forged the refusal"},
+        "rejected: a device refused it, or led it to another port"},
     {POLICY_REFUSED, ANY, ANY, BY_TARGET, UNTOLD, UNTOLD,
         "a closed port or a device's refusal, which cannot be told where no agent is"},
+    {POLICY_REFUSED, ANY, IS(POLICY_LISTENER_AGENT), 0, UNTOLD, UNTOLD,
+        "a refusal, and the destination cannot say whether the probe arrived"},
     {POLICY_REFUSED, ANY, ANY, 0, UNTOLD, UNTOLD,
         "a closed port or a device's refusal, which cannot be told: let the agent listen there"},
     {POLICY_REJECTED, IS(POLICY_ARRIVED_YES), ANY, 0, BROKEN, BROKEN,
@@ -66,6 +68,8 @@ static const struct row rows[] = {
     {POLICY_FILTERED, ANY, ANY, BY_TCP, UNTOLD, HOLDS, "silence; seen at the source only"},
     {POLICY_FILTERED, ANY, ANY, BY_OTHERS, UNTOLD, UNTOLD,
         "silence, and a silent service looks the same"},
+    {POLICY_NO_ROUTE, IS(POLICY_ARRIVED_YES), ANY, 0, BROKEN, BROKEN,
+        "packets get in, and then the source has no route there"},
     {POLICY_NO_ROUTE, IS(POLICY_ARRIVED_NO), ANY, 0, BROKEN, HOLDS,
         "the source has no route there"},
     {POLICY_NO_ROUTE, ANY, ANY, 0, UNTOLD, UNTOLD,
@@ -158,7 +162,32 @@ struct judge {
     const struct policy_sight *sights;
     size_t sight_count;
     struct signs signs;
+    bool *heard; // by source: an ICMP message told of a block
 };
+
+// Routers send few messages a second to one host: where some of its probes were answered by one,
+// the silence of others says nothing of how they are blocked.
+static void heard_find(struct judge *self)
+{
+    self->heard = calloc(self->checks->agent_count + 1, sizeof *self->heard);
+    if (!self->heard)
+        abort();
+    for (size_t i = 0; i < self->sight_count; i++) {
+        const struct policy_sight *sight = &self->sights[i];
+        bool message = sight->observed == POLICY_REJECTED ||
+                       (sight->observed == POLICY_REFUSED && sight->cell.protocol == POLICY_UDP);
+        if (message && sight->cell.from < self->checks->agent_count)
+            self->heard[sight->cell.from] = true;
+    }
+}
+
+static bool may_be_limited(
+    const struct judge *self, enum policy_how how, const struct policy_sight *sight)
+{
+    bool message = how == POLICY_HOW_REJECTED ||
+                   (how == POLICY_HOW_REFUSED && sight->cell.protocol == POLICY_UDP);
+    return message && sight->observed == POLICY_FILTERED && self->heard[sight->cell.from];
+}
 
 static bool blocked_as(enum policy_how how, enum policy_observed observed)
 {
@@ -180,6 +209,7 @@ static void judge_port(
 {
     const struct policy_sight *sight = judged->sight;
     bool target = check->to >= self->checks->agent_count;
+    enum policy_how how = policy_check_how(self->checks, check);
     judged->verdict = policy_table(check->expected, sight, target, &judged->words);
     if (judged->verdict != POLICY_HELD || check->expected != POLICY_DENY)
         return;
@@ -188,7 +218,11 @@ static void judge_port(
         judged->words =
             "nothing showed within a minute that the destination lives, and a dead host "
             "looks the same";
-    } else if (!blocked_as(policy_check_how(self->checks, check), sight->observed)) {
+    } else if (may_be_limited(self, how, sight)) {
+        judged->verdict = POLICY_NOT_TESTED;
+        judged->words = "blocked, but how is not known: other probes of this source were rejected, "
+                        "and routers limit the messages that they send";
+    } else if (!blocked_as(how, sight->observed)) {
         judged->verdict = POLICY_VIOLATED;
         judged->words = "blocked, but not in the way that the rule asks for";
     }
@@ -284,10 +318,12 @@ struct policy_judged *policy_judge(const struct policy_checks *checks, struct po
     if (sight_count)
         qsort(sights, sight_count, sizeof *sights, sight_order);
     signs_find(sights, sight_count, &self.signs);
+    heard_find(&self);
     for (size_t i = 0; i < checks->count; i++)
         judge_check(&self, &checks->checks[i], &judged[i]);
     tolerate(&self, judged);
     free(self.signs.list);
+    free(self.heard);
     *counts = (struct policy_counts){0};
     for (size_t i = 0; i < checks->count; i++) {
         size_t *count = judged[i].tolerated                    ? &counts->tolerated

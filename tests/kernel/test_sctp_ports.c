@@ -1,6 +1,6 @@
 // Ports of SCTP in a guest kernel that has it: what probes see and what verdicts are made of it.
-// The router's rules stand before single ports; an INIT leaves no trace at the far end, so that
-// silence never proves anything.
+// The router's rules stand before single ports. An INIT leaves no trace of its port at the far end,
+// so that silence proves something only where no packet of SCTP came at all.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,16 +14,18 @@ static const char TOPOLOGY[] = "subnet one 10.85.1.0/24 fd85:1::/64\n"
                                "host h1 one\n"
                                "host h2 two\n";
 
-// 7000 passes; 7001 is dropped on its way, 7002 rejected, of 7003 the answers are dropped. What h1
-// sends takes a while, so that an ICMP finds the socket at rest, which shows it to the kernel's SCTP
-// in another way than one that comes while connect() still runs.
+// 7000 passes; 7001 is dropped on its way, 7002 rejected, of 7003 the answers are dropped; 7007 is
+// dropped, and refused by something that forges an ABORT. What h1 sends takes a while, so that an
+// ICMP finds the socket at rest, which shows it to the kernel's SCTP in another way than one that
+// comes while connect() still runs.
 static const char RULES[] =
     "$LAB exec h1 tc qdisc add dev eth0 root netem delay 5ms && "
     "for family in -4 -6; do"
     " $LAB exec router ip $family rule add pref 11 ipproto 132 dport 7001 blackhole &&"
     " $LAB exec router ip $family rule add pref 12 ipproto 132 dport 7002 prohibit &&"
-    " $LAB exec router ip $family rule add pref 13 ipproto 132 sport 7003 blackhole || exit 1; "
-    "done";
+    " $LAB exec router ip $family rule add pref 13 ipproto 132 sport 7003 blackhole &&"
+    " $LAB exec router ip $family rule add pref 14 ipproto 132 dport 7007 blackhole || exit 1; "
+    "done; $LAB exec router setsid -f sh -c 'exec $BIN/abort_sctp br1 7007 >$DIR/forger'";
 
 static int bring_up(void **state)
 {
@@ -32,6 +34,7 @@ static int bring_up(void **state)
     if (made.status != 0)
         fail_msg("tc, ip rule: %s", made.err);
     outcome_release(&made);
+    mesh_wait_until(*state, 20, "grep -q ready $DIR/forger");
     return 0;
 }
 
@@ -116,6 +119,26 @@ static void silence_says_nothing_of_what_arrived(void **state)
     nothing_is_left(*state);
 }
 
+// Alone: another port's packets would leave a doubt.
+static void where_no_sctp_came_silence_and_a_forged_refusal_are_proven(void **state)
+{
+    static const struct {
+        const char *port, *observed, *arrived;
+    } rows[] = {{"sctp/7001", "filtered", "no"}, {"sctp/7003", "filtered", "unknown"},
+        {"sctp/7007", "refused", "no"}};
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof *rows; i++) {
+        int status;
+        json_t *document = mesh_json(*state, &status, 60,
+            "run port -%d --timeout 1s --attempts 2 --port %s --from h1 --to h2", i % 2 ? 6 : 4,
+            rows[i / 2].port);
+        assert_int_equal(status, 0);
+        expect_probe(
+            document, rows[i / 2].port, rows[i / 2].observed, rows[i / 2].arrived, "agent");
+        json_decref(document);
+    }
+    nothing_is_left(*state);
+}
+
 static void a_service_is_looked_on_and_keeps_its_port(void **state)
 {
     task_t *service = mesh_start(
@@ -184,6 +207,27 @@ static void verdicts_claim_no_more_than_was_seen(void **state)
     nothing_is_left(*state);
 }
 
+static void blocked_ports_are_held_and_broken(void **state)
+{
+    static const char *const verbs[] = {"deny", "allow"};
+    for (int allow = 0; allow < 2; allow++) {
+        int status;
+        struct outcome written = mesh_shell(*state, 10,
+            "echo '{policy: blocked, groups: {near: {agents: h1}, far: {agents: h2}}, defaults: "
+            "{attempts: 2, timeout: 1s}, rules: [{name: one, from: near, to: far, %s: [sctp/7001, "
+            "sctp/7007]}]}' >$DIR/blocked.yaml",
+            verbs[allow]);
+        assert_int_equal(written.status, 0);
+        outcome_release(&written);
+        json_t *document = mesh_json(*state, &status, 90, "check $DIR/blocked.yaml");
+        assert_int_equal(status, allow);
+        expect(entry_of(document, "checks", "sctp/7001"), "verdict", allow ? "violated" : "held");
+        expect(entry_of(document, "checks", "sctp/7007"), "verdict", allow ? "violated" : "held");
+        json_decref(document);
+    }
+    nothing_is_left(*state);
+}
+
 // ------------------------------------------------------------------ marks
 
 // Of the load and its acknowledgements; handshakes of the listener's own are not marked.
@@ -222,8 +266,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_open_port_is_proven_at_both_ends),
         cmocka_unit_test(silence_says_nothing_of_what_arrived),
+        cmocka_unit_test(where_no_sctp_came_silence_and_a_forged_refusal_are_proven),
         cmocka_unit_test(a_service_is_looked_on_and_keeps_its_port),
         cmocka_unit_test(verdicts_claim_no_more_than_was_seen),
+        cmocka_unit_test(blocked_ports_are_held_and_broken),
         cmocka_unit_test(what_a_test_sends_bears_its_dscp),
     };
     return cmocka_run_group_tests(tests, bring_up, take_down);

@@ -43,9 +43,10 @@ static const struct {
     {POLICY_REFUSED, UNKNOWN, NONE, TCP, AT_AGENT, UNTOLD, UNTOLD, "let the agent listen"},
     {POLICY_REFUSED, UNKNOWN, NONE, UDP, AT_TARGET, UNTOLD, UNTOLD, "no agent is"},
     {POLICY_REFUSED, UNKNOWN, SERVICE, TCP, AT_AGENT, UNTOLD, UNTOLD, "cannot be told"},
+    {POLICY_REFUSED, UNKNOWN, AGENT, SCTP, AT_AGENT, UNTOLD, UNTOLD, "cannot say"},
     {POLICY_REFUSED, NO, NONE, TCP, AT_AGENT, UNTOLD, UNTOLD, "cannot be told"},
-    {POLICY_REFUSED, NO, AGENT, TCP, AT_AGENT, BROKEN, HOLDS, "forged"},
-    {POLICY_REFUSED, NO, AGENT, UDP, AT_AGENT, BROKEN, HOLDS, "forged"},
+    {POLICY_REFUSED, NO, AGENT, TCP, AT_AGENT, BROKEN, HOLDS, "a device refused it"},
+    {POLICY_REFUSED, NO, AGENT, UDP, AT_AGENT, BROKEN, HOLDS, "a device refused it"},
     {POLICY_REJECTED, NO, AGENT, TCP, AT_AGENT, BROKEN, HOLDS, "politely"},
     {POLICY_REJECTED, NO, AGENT, UDP, AT_AGENT, BROKEN, HOLDS, "politely"},
     {POLICY_REJECTED, YES, AGENT, UDP, AT_AGENT, BROKEN, BROKEN, "get in"},
@@ -66,6 +67,7 @@ static const struct {
     {POLICY_FILTERED, UNKNOWN, NONE, UDP, AT_TARGET, UNTOLD, UNTOLD, "silent service"},
     {POLICY_FILTERED, UNKNOWN, NONE, SCTP, AT_TARGET, UNTOLD, UNTOLD, "silent service"},
     {POLICY_FILTERED, UNKNOWN, NONE, UDP, AT_AGENT, UNTOLD, UNTOLD, "silent service"},
+    {POLICY_NO_ROUTE, YES, AGENT, TCP, AT_AGENT, BROKEN, BROKEN, "get in"},
     {POLICY_NO_ROUTE, NO, AGENT, TCP, AT_AGENT, BROKEN, HOLDS, "no route"},
     {POLICY_NO_ROUTE, UNKNOWN, NONE, TCP, AT_AGENT, UNTOLD, UNTOLD, "no route"},
     {POLICY_UNSUPPORTED, UNKNOWN, NONE, SCTP, AT_AGENT, UNTOLD, UNTOLD, "not supported"},
@@ -251,6 +253,23 @@ static void how_asks_for_one_way_of_blocking(void **state)
     }
 }
 
+static void where_a_router_rejects_some_silence_says_nothing_of_how_others_are_blocked(void **state)
+{
+    (void)state;
+    struct court court = court_of(
+        "rules: [{name: r, from: office, to: [admin, db], deny: tcp/22-23, how: rejected}]");
+    seen(&court, OFFICE, DB1, 22, POLICY_FILTERED, NO);
+    seen(&court, OFFICE, DB1, 23, POLICY_REJECTED, NO);
+    seen(&court, OFFICE, DB2, 22, POLICY_FILTERED, YES);
+    seen(&court, OFFICE, DB2, 23, POLICY_REJECTED, NO);
+    seen(&court, OFFICE, BASTION, 22, POLICY_FILTERED, NO);
+    seen(&court, OFFICE, BASTION, 23, POLICY_REJECTED, NO);
+    judge(&court);
+    expect_counts(&court, 3, 1, 2);
+    expect_evidence(&court, 0, "routers limit the messages");
+    dismiss(&court);
+}
+
 static void what_is_unsupported_is_skipped_or_fails_as_the_rule_says(void **state)
 {
     (void)state;
@@ -429,6 +448,8 @@ int main(void)
         cmocka_unit_test(a_denial_is_believed_only_of_a_destination_that_lives),
         cmocka_unit_test(a_target_is_alive_if_an_allowed_port_answered_within_a_minute),
         cmocka_unit_test(how_asks_for_one_way_of_blocking),
+        cmocka_unit_test(
+            where_a_router_rejects_some_silence_says_nothing_of_how_others_are_blocked),
         cmocka_unit_test(what_is_unsupported_is_skipped_or_fails_as_the_rule_says),
         cmocka_unit_test(tests_that_failed_or_did_not_end_test_nothing),
         cmocka_unit_test(limits_are_judged_by_what_was_measured),
