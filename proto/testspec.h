@@ -26,7 +26,6 @@ enum test_kind {
 #define TESTSPEC_LENGTH_MAX 65000                            // udp
 // An association's receive window is 104 KiB unless somebody changed it: longer messages stall it.
 #define TESTSPEC_LENGTH_SCTP_MAX 65536
-#define TESTSPEC_LENGTH_SCTP_DEFAULT 16384
 #define TESTSPEC_LENGTH_DEFAULT 1400
 #define TESTSPEC_UDP_BITRATE_DEFAULT UINT64_C(1000000)
 #define TESTSPEC_FLOWS_DEFAULT 16

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/sock_diag.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,8 @@
 #include "kinds.h"
 #include "tcp_parts.h"
 
-#define RTT_TICKS_MIN 8 // see sctp.h
+#define RTT_TICKS_MIN 8    // see sctp.h
+#define MESSAGE_LEAST 1400 // of a stated rate, by default: a packet
 
 // ------------------------------------------------------------------ options
 
@@ -69,13 +71,15 @@ unsigned sctp_send_buffer(int fd)
 
 // ------------------------------------------------------------------ messages
 
-unsigned sctp_message_default(int fd)
+unsigned sctp_message_default(int fd, uint64_t rate_bps)
 {
-    // Of whole words, so that nothing is padded on the wire.
-    unsigned half = sctp_send_buffer(fd) / 2 / 4 * 4;
-    return half >= TESTSPEC_LENGTH_MIN && half < TESTSPEC_LENGTH_SCTP_DEFAULT
-               ? half
-               : TESTSPEC_LENGTH_SCTP_DEFAULT;
+    double half = sctp_send_buffer(fd) / 2, length = TESTSPEC_LENGTH_SCTP_MAX;
+    double even = (double)rate_bps / 8e9 * (double)SCTP_QUANTUM_NS;
+    if (rate_bps)
+        length = fmin(length, fmax(even, MESSAGE_LEAST));
+    if (half >= TESTSPEC_LENGTH_MIN)
+        length = fmin(length, half);
+    return (unsigned)length / 4 * 4; // whole words, so that nothing is padded on the wire
 }
 
 ssize_t sctp_put(int fd, const void *bytes, size_t size, unsigned stream)

@@ -6,6 +6,18 @@
 #define ROOM_PACKETS 2   // the status is as of the last acknowledgement
 #define FULL 0.9         // of the send buffer: a message is written when some of it is free
 
+uint64_t sctp_arrived(
+    uint64_t read, uint64_t chunks, unsigned message, unsigned piece, uint64_t most)
+{
+    if (piece == 0)
+        return read;
+    unsigned pieces = message ? (message + piece - 1) / piece : 1;
+    // The last piece of a message is shorter: the mean counts.
+    double mean = message ? (double)message / pieces : piece;
+    double unread = (double)chunks * mean - (double)read;
+    return unread < 0 || unread > (double)most ? read : read + (uint64_t)unread;
+}
+
 static uint64_t bytes_on_their_way(const struct sctp_standing *standing)
 {
     uint32_t piece = standing->fragment_bytes;

@@ -1,11 +1,22 @@
 #ifndef MESHPERF_SCTP_LIMITS_H
 #define MESHPERF_SCTP_LIMITS_H
 
-// What holds an association's sender back at a moment, from what SCTP_STATUS and SO_MEMINFO tell.
-// TCP's kernel keeps times of the same kind (tcpi_busy_time, tcpi_rwnd_limited,
-// tcpi_sndbuf_limited); of an association there are only samples. Pure arithmetic.
+// What can be concluded from what the kernel tells of an association, where of a connection it
+// would tell more. Pure arithmetic.
 
 #include <stdint.h>
+
+// Payload that has arrived. The kernel counts an association's DATA chunks, each once, but no
+// bytes; the program gets whole messages. `read` bytes were read, `chunks` came, in messages of
+// `message` bytes (0: none was read whole yet) cut into pieces of `piece` at most. What would make
+// more than `most` unread bytes is no count of ours (the sender cuts otherwise): then only `read`
+// counts.
+uint64_t sctp_arrived(
+    uint64_t read, uint64_t chunks, unsigned message, unsigned piece, uint64_t most);
+
+// What holds an association's sender back at a moment, from what SCTP_STATUS and SO_MEMINFO tell.
+// TCP's kernel keeps times of the same kind (tcpi_busy_time, tcpi_rwnd_limited,
+// tcpi_sndbuf_limited); here there are only samples.
 
 struct sctp_standing {
     uint32_t peer_window; // bytes that the peer has room for, less what is on its way

@@ -43,6 +43,7 @@ struct tcp_crew {
     atomic_uint closed;                 // streams that the peer closed or broke
     // Of associations that receive: a bit for each stream number on which a message came.
     atomic_uint_least64_t numbers_seen[TESTSPEC_STREAMS_MAX / 64];
+    atomic_uint message_seen; // and the longest message
     // Of a sending crew: time that no stream had room, of all members together.
     atomic_int_least64_t blocked_ns;
     // Set before the start: rate and volume of the whole flow, 0: none.

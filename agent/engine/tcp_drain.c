@@ -10,7 +10,7 @@
 
 // A member of a receiving crew: takes what has come out of the sockets, and throws it away.
 // MSG_TRUNC spares the copy of TCP's bytes; SO_RCVLOWAT, which the conversation adapts to the rate,
-// spares most wake-ups. What is reported comes from the kernel's counters, except SCTP's bytes.
+// spares most wake-ups. What is reported comes from the kernel's counters.
 
 #define READ_SIZE (1024 * 1024)
 #define READS_A_TURN 4
@@ -48,14 +48,23 @@ static void saw_number(struct tcp_crew *crew, unsigned number)
         atomic_fetch_or(word, bit);
 }
 
+static void saw_message(struct tcp_crew *crew, unsigned bytes)
+{
+    unsigned longest = atomic_load(&crew->message_seen);
+    while (bytes > longest && !atomic_compare_exchange_weak(&crew->message_seen, &longest, bytes))
+        ;
+}
+
 static ssize_t read_some(const struct drain *self, int fd)
 {
     if (!self->crew->flow->sctp)
         return recv(fd, self->buffer, READ_SIZE, MSG_DONTWAIT | MSG_TRUNC);
     unsigned number = 0;
     ssize_t got = sctp_take(fd, self->buffer, READ_SIZE, &number);
-    if (got > 0)
+    if (got > 0) {
         saw_number(self->crew, number);
+        saw_message(self->crew, (unsigned)got);
+    }
     return got;
 }
 

@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "converge.h"
 #include "errors.h"
+#include "sctp_limits.h"
 #include "tcp_window.h"
 #include "tcpinfo.h"
 #include "wire_rate.h"
@@ -37,7 +38,7 @@ struct receiver {
     int64_t created_ns, start_ns, t0_ns, t1_ns, done_ns, final_ns;
     int64_t next_tick_ns, next_feedback_ns, interval_ns, last_growth_ns;
     // Sums over the streams at the last sample.
-    uint64_t base_bytes, bytes, segments, packets, duplicates, out_of_order;
+    uint64_t base_bytes, base_segments, bytes, segments, packets, duplicates, out_of_order;
     uint64_t t0_bytes, t0_segments, t0_packets, t0_duplicates, t1_bytes, tick_bytes;
     int64_t sampled_ns, tick_ns, rtt_ns;
     unsigned queue_samples, queue_high;
@@ -59,12 +60,21 @@ static void fail(struct receiver *self, bool retry, const char *words)
     self->over = true;
 }
 
+// No association holds more unread than its buffer.
+static uint64_t unread_most(const struct receiver *self)
+{
+    int bytes = 0;
+    socklen_t size = sizeof bytes;
+    getsockopt(self->flow->fds[0], SOL_SOCKET, SO_RCVBUF, &bytes, &size);
+    return (uint64_t)bytes * self->flow->streams;
+}
+
 // Reads the kernel's counts of all streams; their time is the middle of the reading.
 static void sample(struct receiver *self)
 {
-    // The kernel has no such count of an association.
-    uint64_t bytes = self->flow->sctp ? atomic_load(&self->crew.bytes) : 0, segments = 0,
-             packets = 0, duplicates = 0, out_of_order = 0;
+    // Before the counters, which then have what was read in any case.
+    uint64_t read = atomic_load(&self->crew.bytes);
+    uint64_t bytes = 0, segments = 0, packets = 0, duplicates = 0, out_of_order = 0;
     int64_t before = clock_mono_ns();
     for (unsigned i = 0; i < self->flow->streams; i++) {
         struct tcp_counters counters;
@@ -82,9 +92,13 @@ static void sample(struct receiver *self)
     }
     int64_t after = clock_mono_ns();
     self->sampled_ns = before + (after - before) / 2;
-    if (bytes > self->bytes)
+    if (self->flow->sctp)
+        bytes = sctp_arrived(read, segments - self->base_segments,
+            atomic_load(&self->crew.message_seen), self->piece, unread_most(self));
+    if (bytes > self->bytes) {
         self->last_growth_ns = self->sampled_ns;
-    self->bytes = bytes;
+        self->bytes = bytes;
+    }
     self->segments = segments;
     self->packets = packets;
     self->duplicates = duplicates;
@@ -155,8 +169,7 @@ static void report_wire(const struct receiver *self, double span_s)
     struct wire_traffic traffic = {
         .payload_bytes = receive->bytes, .packets = self->packets - self->t0_packets};
     if (self->flow->sctp) {
-        unsigned asked = self->flow->order->spec.length;
-        unsigned message = asked ? asked : TESTSPEC_LENGTH_SCTP_DEFAULT;
+        unsigned message = atomic_load(&self->crew.message_seen);
         uint64_t again = self->duplicates - self->t0_duplicates;
         // What the sender's kernel segments late, in the card or behind a veth, counts as one
         // packet.
@@ -393,6 +406,9 @@ static bool settled(struct receiver *self)
 static void tick(struct receiver *self, int64_t now_ns)
 {
     sample(self);
+    // The first message may take a while to be whole.
+    if (!self->start_ns && self->bytes > self->base_bytes)
+        begin_load(self, self->sampled_ns);
     if (self->start_ns)
         bucket_add(
             &self->bucket, self->sampled_ns - self->start_ns, self->bytes - self->base_bytes);
@@ -462,6 +478,10 @@ static void prepare(struct receiver *self)
     self->cpu = cpu_new();
     cpu_watch(self->cpu, gettid());
     sample(self);
+    if (self->flow->sctp) { // what has come by now was the handshake
+        self->base_segments = self->segments;
+        self->bytes = 0;
+    }
     self->base_bytes = self->tick_bytes = self->bytes;
     self->tick_ns = self->last_growth_ns = self->sampled_ns;
     self->next_tick_ns = self->created_ns + TCP_TICK_NS;

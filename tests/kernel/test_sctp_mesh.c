@@ -8,6 +8,9 @@
 #include "mesh.h"
 #include "meshtest.h"
 
+#define MESSAGE 65536         // the default
+#define RECEIVE_BUFFER 212992 // net.core.rmem_default: so much may have come and not be read
+
 static const char TOPOLOGY[] = "subnet plain 10.83.1.0/24 fd83:1::/64\n"
                                "host h1 plain delay=7ms\n"
                                "host h2 plain\n"
@@ -91,19 +94,19 @@ static void the_rest_of_the_module_makes_the_mesh_whole(void **state)
 {
     load(*state, "hmac");
     await_capability(*state, "\"sctp\":true", 3);
-    json_t *document = run(*state, 0, "sctp -t 400ms -b 4M --streams 64 --length 500 -P 2");
+    json_t *document = run(*state, 0, "sctp -t 400ms -b 12M --streams 64 --length 1000 -P 2");
     assert_int_equal(count_cells(document, "ok"), 6);
     json_t *cell = cell_of(document, "sctp", "h3", "h2");
     // Each of two associations takes the numbers in turn; the machine may have had no time for all.
-    double messages = number_at(cell, "bytes") / 500 / 2;
-    assert_true(number_at(cell, "streams") <= 64);
-    assert_true(number_at(cell, "streams") >= (messages < 64 ? (int)messages : 64));
-    assert_true(number_at(cell, "length") == 500);
+    assert_true(number_at(cell, "streams") >= 1 && number_at(cell, "streams") <= 64);
+    if (number_at(cell, "bytes") > 2 * (64 * 1000 + RECEIVE_BUFFER))
+        assert_true(number_at(cell, "streams") == 64);
+    assert_true(number_at(cell, "length") == 1000);
     assert_true(number_at(cell, "segments") >= 0);
     assert_true(number_at(cell, "cwnd_max") > 0);
     assert_true(number_at(cell, "retransmits") >= 0);
     assert_true(number_at(cell, "cpu.sender") >= 0 && number_at(cell, "cpu.receiver") >= 0);
-    if (number_at(cell, "bandwidth_bps") >= 0.99 * 4e6)
+    if (number_at(cell, "bandwidth_bps") >= 0.99 * 12e6)
         assert_string_equal(text_at(cell, "limiter.verdict"), "bitrate");
     json_decref(document);
     nothing_is_left(*state);
@@ -153,9 +156,9 @@ static void goodput_is_what_iperf3_measures_on_the_same_links(void **state)
         there_agrees = there_agrees || near(rate, iperf3_bps(*state, "h1", "h2", "10.83.1.2"));
         back_agrees = back_agrees || near(number_at(back, "bandwidth_bps"),
                                          iperf3_bps(*state, "h2", "h1", "10.83.1.1"));
-        // A message is 12 packets of one chunk each: 16 + 12 + 20 + 14 bytes apiece are no payload.
+        // A message is 46 packets of one chunk each: 16 + 12 + 20 + 14 bytes apiece are no payload.
         assert_close(
-            number_at(there, "wire_bps.l2"), rate * (16384 + 12 * 62) / 16384, 0.02, "layer 2");
+            number_at(there, "wire_bps.l2"), rate * (MESSAGE + 46 * 62) / MESSAGE, 0.02, "layer 2");
         assert_true(strlen(text_at(there, "limiter.verdict")) > 0);
         json_decref(document);
     }

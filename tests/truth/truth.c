@@ -110,8 +110,8 @@ static void rate(const char *test, const char *qdisc, double link_bps, bool six)
     double frame = 14 + (six ? 40 : 20), share;
     if (udp)
         share = LENGTH / (LENGTH + 8 + frame);
-    else if (sctp) // a message of 16384 bytes takes 12 packets
-        share = 16384 / (16384 + 12 * (28 + frame));
+    else if (sctp) // a message of 64 KB takes 46 packets
+        share = 65536 / (65536 + 46 * (28 + frame));
     else
         share = (1514 - frame - 32) / 1514;
     shape(2, qdisc);

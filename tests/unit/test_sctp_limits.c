@@ -89,9 +89,29 @@ static void a_missing_a_forbidden_and_a_halved_module_are_told_apart(void **stat
     assert_string_equal(sctp_why_not(EADDRINUSE, root), strerror(EADDRINUSE));
 }
 
+// 64 KB in 45 pieces of 1452 bytes and one of 196.
+static void what_has_arrived_is_finer_than_messages(void **state)
+{
+    (void)state;
+    const unsigned message = 65536, piece = 1452;
+    const uint64_t most = 212992;
+    assert_int_equal(sctp_arrived(0, 0, 0, piece, most), 0);
+    assert_int_equal(sctp_arrived(0, 10, 0, piece, most), 14520); // the first is not whole yet
+    assert_int_equal(sctp_arrived(message, 46, message, piece, most), message);
+    assert_int_equal(
+        sctp_arrived(2 * message, 115, message, piece, most), 2 * message + message / 2);
+    // One that was read in parts, and one that waits whole.
+    assert_int_equal(sctp_arrived(30000, 92, message, piece, most), 2 * message);
+    // Cut otherwise than we think, or counters that are gone with the association.
+    assert_int_equal(sctp_arrived(2 * message, 1000, message, piece, most), 2 * message);
+    assert_int_equal(sctp_arrived(2 * message, 80, message, piece, most), 2 * message);
+    assert_int_equal(sctp_arrived(2 * message, 115, message, 0, most), 2 * message);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_has_arrived_is_finer_than_messages),
         cmocka_unit_test(every_moment_is_told_by_what_was_full),
         cmocka_unit_test(shares_are_of_all_samples_and_absent_without),
         cmocka_unit_test(short_messages_are_counted_as_they_are),
