@@ -143,14 +143,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "meshperf-agent: %s\n", error);
         return EXIT_CONFIGURATION;
     }
-    if (settings.help || settings.version) {
-        if (settings.help)
+    if (settings.daemon.help || settings.daemon.version) {
+        if (settings.daemon.help)
             agent_settings_help(stdout);
         else
             puts("meshperf-agent " MESHPERF_VERSION);
         return fflush(stdout) == 0 ? 0 : EXIT_BUG;
     }
-    log_setup("meshperf-agent", settings.log_level, settings.log_format);
+    log_setup("meshperf-agent", settings.daemon.log_level, settings.daemon.log_format);
     (void)daemon_raise_file_limit();
     int signal_fd = daemon_signals();
     if (signal_fd < 0) {

@@ -1,7 +1,6 @@
 #include "settings.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,18 +12,6 @@
 #define SETTER(name)                                                                               \
     static int name(void *target, const char *word, const struct option_source *source, char *error)
 #define SETTINGS ((struct agent_settings *)target)
-
-// A value must fit whole: a cut one would name something else.
-static int take(char *field, size_t room, const char *word, const char *what, char *error)
-{
-    if (strlen(word) >= room || !*word) {
-        snprintf(error, OPTIONS_ERROR_SIZE, "%s \"%.100s\" is %s", what, word,
-            *word ? "too long" : "empty");
-        return MESH_E_RANGE;
-    }
-    strcpy(field, word);
-    return 0;
-}
 
 // ------------------------------------------------------------------------------------- options
 
@@ -46,7 +33,7 @@ SETTER(set_join)
 SETTER(set_join_file)
 {
     (void)source;
-    return take(SETTINGS->join_file, sizeof SETTINGS->join_file, word, "--join-file", error);
+    return option_text(SETTINGS->join_file, sizeof SETTINGS->join_file, word, "--join-file", error);
 }
 
 SETTER(set_name)
@@ -60,7 +47,7 @@ SETTER(set_name)
         return MESH_E_SYNTAX;
     }
     SETTINGS->name_given = true;
-    return take(SETTINGS->name, sizeof SETTINGS->name, word, "--name", error);
+    return option_text(SETTINGS->name, sizeof SETTINGS->name, word, "--name", error);
 }
 
 SETTER(set_label)
@@ -97,7 +84,7 @@ SETTER(set_label)
 SETTER(set_state_dir)
 {
     (void)source;
-    return take(SETTINGS->state_dir, sizeof SETTINGS->state_dir, word, "--state-dir", error);
+    return option_text(SETTINGS->state_dir, sizeof SETTINGS->state_dir, word, "--state-dir", error);
 }
 
 SETTER(set_address)
@@ -119,7 +106,7 @@ SETTER(set_address)
             word, ipv4 ? "IPv4" : "IPv6", field);
         return MESH_E_RANGE;
     }
-    return take(field, sizeof SETTINGS->addresses[0], word, "--address", error);
+    return option_text(field, sizeof SETTINGS->addresses[0], word, "--address", error);
 }
 
 SETTER(set_data_port)
@@ -135,50 +122,10 @@ SETTER(set_data_port)
     return 0;
 }
 
-SETTER(set_config)
-{
-    (void)source;
-    SETTINGS->config_given = true;
-    return take(SETTINGS->config, sizeof SETTINGS->config, word, "--config", error);
-}
-
-SETTER(set_log_level)
-{
-    (void)source;
-    if (log_level_parse(word, &SETTINGS->log_level))
-        return 0;
-    snprintf(error, OPTIONS_ERROR_SIZE,
-        "--log-level \"%.100s\" is none of error, warn, info, debug", word);
-    return MESH_E_SYNTAX;
-}
-
-SETTER(set_log_format)
-{
-    (void)source;
-    if (log_format_parse(word, &SETTINGS->log_format))
-        return 0;
-    snprintf(error, OPTIONS_ERROR_SIZE, "--log-format \"%.100s\" is neither text nor json", word);
-    return MESH_E_SYNTAX;
-}
-
 SETTER(set_rejoin)
 {
     (void)word, (void)source, (void)error;
     SETTINGS->rejoin = true;
-    return 0;
-}
-
-SETTER(set_help)
-{
-    (void)word, (void)source, (void)error;
-    SETTINGS->help = true;
-    return 0;
-}
-
-SETTER(set_version)
-{
-    (void)word, (void)source, (void)error;
-    SETTINGS->version = true;
     return 0;
 }
 
@@ -288,21 +235,7 @@ static const struct option_spec specs[] = {
         .argument = "PORT",
         .set = set_data_port,
         .help = "one port number for TCP, UDP and SCTP (default 5701)"},
-    {.name = "config",
-        .argument = "FILE",
-        .set = set_config,
-        .no_file = true,
-        .help = "YAML, keys are the long flags and guard (default\n" SETTINGS_FILE ")"},
-    {.name = "log-level",
-        .argument = "LEVEL",
-        .set = set_log_level,
-        .help = "error, warn, info (default) or debug"},
-    {.name = "log-format",
-        .argument = "FORMAT",
-        .set = set_log_format,
-        .help = "text (default) or json"},
-    {.name = "help", .set = set_help, .no_file = true, .help = "show this and exit"},
-    {.name = "version", .set = set_version, .no_file = true, .help = "show the version and exit"},
+    DAEMON_OPTIONS("YAML, keys are the long flags and guard (default\n" SETTINGS_FILE ")"),
 };
 
 const struct option_table agent_options = {
@@ -313,16 +246,19 @@ const struct option_table agent_options = {
     .environment_prefix = "MESHPERF_AGENT_",
 };
 
-static void settings_defaults(struct agent_settings *settings)
+static void set_defaults(void *target)
 {
-    memset(settings, 0, sizeof *settings);
-    strcpy(settings->state_dir, "/var/lib/meshperf-agent");
-    strcpy(settings->config, SETTINGS_FILE);
-    settings->data_port = 5701;
-    settings->log_level = LOG_INFO;
-    settings->log_format = LOG_TEXT;
-    guard_defaults(&settings->guard);
+    memset(SETTINGS, 0, sizeof *SETTINGS);
+    SETTINGS->daemon.log_level = LOG_INFO;
+    SETTINGS->daemon.log_format = LOG_TEXT;
+    strcpy(SETTINGS->daemon.config, SETTINGS_FILE);
+    strcpy(SETTINGS->state_dir, "/var/lib/meshperf-agent");
+    SETTINGS->data_port = 5701;
+    guard_defaults(&SETTINGS->guard);
 }
+
+static const struct daemon_kind kind = {
+    &agent_options, sizeof(struct agent_settings), set_defaults};
 
 static int name_from_host(struct agent_settings *settings, char *error)
 {
@@ -338,60 +274,17 @@ static int name_from_host(struct agent_settings *settings, char *error)
     return MESH_E_SYNTAX;
 }
 
-static int load_file(
-    struct agent_settings *settings, const struct agent_settings *first, char *error)
-{
-    int result = options_parse_file(&agent_options, first->config, settings, error);
-    if (result == -ENOENT && !first->config_given)
-        return 0;
-    if (result == -ENOENT)
-        snprintf(error, OPTIONS_ERROR_SIZE, "--config \"%.200s\": no such file", first->config);
-    return result;
-}
-
-// Environment, then command line on top of it.
-static int load_words(
-    struct agent_settings *settings, int argc, char **argv, char **environment, char *error)
-{
-    size_t count = 0;
-    const char **words = calloc((size_t)argc + 1, sizeof *words);
-    if (!words)
-        abort();
-    int result = options_parse_environment(&agent_options, environment, settings, error);
-    if (result == 0)
-        result = options_parse_argv(&agent_options, argc, argv, settings, words, &count, error);
-    if (result == 0 && count > 0 && !settings->help && !settings->version) {
-        snprintf(error, OPTIONS_ERROR_SIZE, "unexpected argument \"%.200s\"", words[0]);
-        result = MESH_E_SYNTAX;
-    }
-    free(words);
-    return result;
-}
-
-// Read twice: once for --config, which says what comes below, and once on top of that.
 int agent_settings_load(
     struct agent_settings *settings, int argc, char **argv, char **environment, char *error)
 {
-    struct agent_settings first;
-    settings_defaults(&first);
-    int result = load_words(&first, argc, argv, environment, error);
-    if (result == 0 && (first.help || first.version)) {
-        *settings = first;
-        return 0;
-    }
-    settings_defaults(settings);
-    if (result == 0)
-        result = load_file(settings, &first, error);
-    if (result == 0)
-        result = load_words(settings, argc, argv, environment, error);
-    if (result == 0)
-        result = name_from_host(settings, error);
-    if (result == 0 && *settings->join && *settings->join_file) {
+    int result = daemon_settings_load(&kind, settings, argc, argv, environment, error);
+    if (result != 0 || settings->daemon.help || settings->daemon.version)
+        return result;
+    if (*settings->join && *settings->join_file) {
         snprintf(error, OPTIONS_ERROR_SIZE, "--join and --join-file exclude each other");
-        result = MESH_E_SYNTAX;
+        return MESH_E_SYNTAX;
     }
-    sodium_memzero(&first, sizeof first);
-    return result;
+    return name_from_host(settings, error);
 }
 
 int agent_settings_token(

@@ -8,9 +8,9 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "daemon_settings.h"
 #include "guard.h"
 #include "identity.h"
-#include "log.h"
 #include "options.h"
 
 #define SETTINGS_FILE "/etc/meshperf/agent.yaml"
@@ -23,6 +23,7 @@ struct label_setting {
 };
 
 struct agent_settings {
+    struct daemon_settings daemon;
     char join[JOIN_TOKEN_TEXT_SIZE]; // a secret; empty: none given
     char join_file[512];             // "-": standard input
     char name[IDENTITY_NAME_SIZE];   // empty: the hostname
@@ -33,11 +34,6 @@ struct agent_settings {
     size_t label_count;
     bool rejoin;
     unsigned data_port;
-    char config[512];
-    bool config_given;
-    enum log_level log_level;
-    enum log_format log_format;
-    bool help, version;
     struct guard guard;
 };
 

@@ -56,6 +56,18 @@ static int apply(struct level *level, const struct option_spec *spec, const char
     return spec->set(level->target, word, &source, level->error);
 }
 
+int option_text(char *field, size_t room, const char *word, const char *what,
+    char error[OPTIONS_ERROR_SIZE])
+{
+    if (strlen(word) >= room || !*word) {
+        snprintf(error, OPTIONS_ERROR_SIZE, "%s \"%.100s\" is %s", what, word,
+            *word ? "too long" : "empty");
+        return MESH_E_RANGE;
+    }
+    strcpy(field, word);
+    return 0;
+}
+
 // ---------------------------------------------------------------------------- suggestions
 
 // Edit distance with an early end: more than 2 edits are of no interest.

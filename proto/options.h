@@ -66,6 +66,11 @@ int options_parse_environment(const struct option_table *table, char **environme
 int options_parse_file(const struct option_table *table, const char *path, void *target,
     char error[OPTIONS_ERROR_SIZE]) __attribute__((warn_unused_result));
 
+// For `set`: copies a word whole into a field of `room` bytes, or says why it does not fit (a cut one
+// would name something else). `what` is the option, "--name".
+int option_text(char *field, size_t room, const char *word, const char *what,
+    char error[OPTIONS_ERROR_SIZE]) __attribute__((warn_unused_result));
+
 // The aligned list of options for --help, those with (scope & mask) or scope 0.
 void options_print_help(const struct option_table *table, unsigned mask, FILE *stream);
 

@@ -1,22 +1,9 @@
 #include "settings.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "advertise.h"
 #include "errors.h"
-
-// A value must fit whole: a cut one would name something else.
-static int take(char *field, size_t room, const char *word, const char *what, char *error)
-{
-    if (strlen(word) >= room || !*word) {
-        snprintf(error, OPTIONS_ERROR_SIZE, "%s \"%.100s\" is %s", what, word,
-            *word ? "too long" : "empty");
-        return MESH_E_RANGE;
-    }
-    strcpy(field, word);
-    return 0;
-}
 
 #define SETTER(name)                                                                               \
     static int name(void *target, const char *word, const struct option_source *source, char *error)
@@ -30,7 +17,7 @@ SETTER(set_listen)
         snprintf(error, OPTIONS_ERROR_SIZE, "--listen \"%.200s\" is not tcp://ADDRESS:PORT", word);
         return MESH_E_SYNTAX;
     }
-    return take(SETTINGS->listen, sizeof SETTINGS->listen, word, "--listen", error);
+    return option_text(SETTINGS->listen, sizeof SETTINGS->listen, word, "--listen", error);
 }
 
 SETTER(set_advertise)
@@ -41,7 +28,7 @@ SETTER(set_advertise)
             "--advertise \"%.200s\" is not tcp://HOST:PORT that others can connect to", word);
         return MESH_E_SYNTAX;
     }
-    return take(SETTINGS->advertise, sizeof SETTINGS->advertise, word, "--advertise", error);
+    return option_text(SETTINGS->advertise, sizeof SETTINGS->advertise, word, "--advertise", error);
 }
 
 SETTER(set_operator_listen)
@@ -52,54 +39,14 @@ SETTER(set_operator_listen)
             "--operator-listen \"%.200s\" is neither tcp://ADDRESS:PORT nor ipc://PATH", word);
         return MESH_E_SYNTAX;
     }
-    return take(SETTINGS->operator_listen, sizeof SETTINGS->operator_listen, word,
+    return option_text(SETTINGS->operator_listen, sizeof SETTINGS->operator_listen, word,
         "--operator-listen", error);
 }
 
 SETTER(set_state_dir)
 {
     (void)source;
-    return take(SETTINGS->state_dir, sizeof SETTINGS->state_dir, word, "--state-dir", error);
-}
-
-SETTER(set_config)
-{
-    (void)source;
-    SETTINGS->config_given = true;
-    return take(SETTINGS->config, sizeof SETTINGS->config, word, "--config", error);
-}
-
-SETTER(set_log_level)
-{
-    (void)source;
-    if (log_level_parse(word, &SETTINGS->log_level))
-        return 0;
-    snprintf(error, OPTIONS_ERROR_SIZE,
-        "--log-level \"%.100s\" is none of error, warn, info, debug", word);
-    return MESH_E_SYNTAX;
-}
-
-SETTER(set_log_format)
-{
-    (void)source;
-    if (log_format_parse(word, &SETTINGS->log_format))
-        return 0;
-    snprintf(error, OPTIONS_ERROR_SIZE, "--log-format \"%.100s\" is neither text nor json", word);
-    return MESH_E_SYNTAX;
-}
-
-SETTER(set_help)
-{
-    (void)word, (void)source, (void)error;
-    SETTINGS->help = true;
-    return 0;
-}
-
-SETTER(set_version)
-{
-    (void)word, (void)source, (void)error;
-    SETTINGS->version = true;
-    return 0;
+    return option_text(SETTINGS->state_dir, sizeof SETTINGS->state_dir, word, "--state-dir", error);
 }
 
 static const struct option_spec specs[] = {
@@ -122,21 +69,7 @@ static const struct option_spec specs[] = {
         .argument = "DIR",
         .set = set_state_dir,
         .help = "keys, database and the operator's context (default /var/lib/meshperf)"},
-    {.name = "config",
-        .argument = "FILE",
-        .set = set_config,
-        .no_file = true,
-        .help = "YAML, keys are the long flags (default " SETTINGS_FILE ")"},
-    {.name = "log-level",
-        .argument = "LEVEL",
-        .set = set_log_level,
-        .help = "error, warn, info (default) or debug"},
-    {.name = "log-format",
-        .argument = "FORMAT",
-        .set = set_log_format,
-        .help = "text (default) or json"},
-    {.name = "help", .set = set_help, .no_file = true, .help = "show this and exit"},
-    {.name = "version", .set = set_version, .no_file = true, .help = "show the version and exit"},
+    DAEMON_OPTIONS("YAML, keys are the long flags (default " SETTINGS_FILE ")"),
 };
 
 const struct option_table controller_options = {
@@ -145,54 +78,21 @@ const struct option_table controller_options = {
     .environment_prefix = "MESHPERF_CONTROLLER_",
 };
 
-static void settings_defaults(struct controller_settings *settings)
+static void set_defaults(void *target)
 {
-    *settings = (struct controller_settings){.listen = "tcp://*:5700",
-        .state_dir = "/var/lib/meshperf",
-        .config = SETTINGS_FILE,
-        .log_level = LOG_INFO,
-        .log_format = LOG_TEXT};
+    *SETTINGS = (struct controller_settings){
+        .daemon = {.config = SETTINGS_FILE, .log_level = LOG_INFO, .log_format = LOG_TEXT},
+        .listen = "tcp://*:5700",
+        .state_dir = "/var/lib/meshperf"};
 }
 
-// The command line and the environment are read twice: once for --config, which says what comes
-// below them, and once on top of it.
+static const struct daemon_kind kind = {
+    &controller_options, sizeof(struct controller_settings), set_defaults};
+
 int controller_settings_load(
     struct controller_settings *settings, int argc, char **argv, char **environment, char *error)
 {
-    const char *words[64];
-    size_t word_count = 0;
-    if (argc > 64) {
-        snprintf(error, OPTIONS_ERROR_SIZE, "too many arguments");
-        return MESH_E_RANGE;
-    }
-    struct controller_settings first;
-    settings_defaults(&first);
-    int rc = options_parse_environment(&controller_options, environment, &first, error);
-    if (rc == 0)
-        rc = options_parse_argv(&controller_options, argc, argv, &first, words, &word_count, error);
-    if (rc != 0)
-        return rc;
-    if (first.help || first.version) {
-        *settings = first;
-        return 0;
-    }
-    if (word_count > 0) {
-        snprintf(error, OPTIONS_ERROR_SIZE, "unexpected argument \"%.200s\"", words[0]);
-        return MESH_E_SYNTAX;
-    }
-    settings_defaults(settings);
-    rc = options_parse_file(&controller_options, first.config, settings, error);
-    if (rc == -ENOENT && !first.config_given)
-        rc = 0;
-    else if (rc == -ENOENT)
-        snprintf(error, OPTIONS_ERROR_SIZE, "--config \"%.200s\": no such file", first.config);
-    if (rc == 0)
-        rc = options_parse_environment(&controller_options, environment, settings, error);
-    word_count = 0;
-    if (rc == 0)
-        rc = options_parse_argv(
-            &controller_options, argc, argv, settings, words, &word_count, error);
-    return rc;
+    return daemon_settings_load(&kind, settings, argc, argv, environment, error);
 }
 
 void controller_settings_help(FILE *stream)

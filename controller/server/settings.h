@@ -6,22 +6,18 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "daemon_settings.h"
 #include "identity.h"
-#include "log.h"
 #include "options.h"
 
 #define SETTINGS_FILE "/etc/meshperf/controller.yaml"
 
 struct controller_settings {
+    struct daemon_settings daemon;
     char listen[IDENTITY_ENDPOINT_SIZE];
     char advertise[IDENTITY_ENDPOINT_SIZE];       // "" = worked out
     char operator_listen[IDENTITY_ENDPOINT_SIZE]; // "" = in the state directory
     char state_dir[200];
-    char config[512];
-    bool config_given;
-    enum log_level log_level;
-    enum log_format log_format;
-    bool help, version;
 };
 
 extern const struct option_table controller_options;

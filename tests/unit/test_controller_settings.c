@@ -35,7 +35,7 @@ static void a_flag_beats_the_environment_and_that_beats_the_file(void **state)
     assert_int_equal(load(&settings, environment, error, config, "--listen=tcp://*:3"), 0);
     assert_string_equal(settings.listen, "tcp://*:3");
     assert_string_equal(settings.state_dir, "/from/environment");
-    assert_int_equal(settings.log_level, LOG_DEBUG);
+    assert_int_equal(settings.daemon.log_level, LOG_DEBUG);
     unlink(path);
 }
 
@@ -71,7 +71,7 @@ static void help_wins_over_what_else_is_wrong_in_the_file(void **state)
     struct controller_settings settings;
     char error[OPTIONS_ERROR_SIZE];
     assert_int_equal(load(&settings, no_environment, error, "--help", "--config=/nowhere"), 0);
-    assert_true(settings.help);
+    assert_true(settings.daemon.help);
 }
 
 static void an_endpoint_to_advertise_has_a_host_and_a_port(void **state)
