@@ -36,7 +36,7 @@ void udp_fail(struct udp_test *test, bool retry, const char *words)
 void udp_measure(struct udp_test *test, bool begin)
 {
     if (begin && !test->measuring && !test->measured) {
-        cpu_watch(test->cpu, gettid());
+        udp_readers_watch(test);
         if (test->sender && test->sender->running)
             udp_load_watch(test->sender, test->cpu);
         cpu_begin(test->cpu);
@@ -72,29 +72,37 @@ bool udp_over(const struct udp_test *test)
     return test->failed || (sent && received);
 }
 
-static void tick(struct udp_test *test, int64_t now)
+// False when the test is over.
+static bool tick(struct udp_test *test, int64_t now)
 {
+    pthread_mutex_lock(&test->lock);
     if (test->receiver && !test->failed)
         udp_receiver_tick(test, now);
     if (test->sender && !test->failed)
         udp_sender_tick(test, now);
+    bool over = udp_over(test);
+    pthread_mutex_unlock(&test->lock);
+    return !over;
+}
+
+static void stop(struct udp_test *test)
+{
+    pthread_mutex_lock(&test->lock);
+    probe_report_fail(test->report, PROBE_STOPPED, false, "stopped");
+    test->failed = true;
+    pthread_mutex_unlock(&test->lock);
 }
 
 static void loop(struct udp_test *test)
 {
-    int64_t next_tick = clock_mono_ns() + TICK_NS;
-    while (!udp_over(test)) {
-        if (!udp_read(test, next_tick)) {
-            probe_report_fail(test->report, PROBE_STOPPED, false, "stopped");
-            test->failed = true;
-            return;
-        }
-        int64_t now = clock_mono_ns();
-        if (now >= next_tick) {
-            next_tick = now + TICK_NS;
-            tick(test, now);
-        }
-    }
+    int64_t now = clock_mono_ns();
+    do {
+        for (int64_t until = now + TICK_NS; now < until; now = clock_mono_ns())
+            if (!udp_read(test, until)) {
+                stop(test);
+                return;
+            }
+    } while (tick(test, now));
 }
 
 // ---------------------------------------------------------------------------------- set-up
@@ -143,7 +151,6 @@ static void begin(struct udp_test *test, int64_t now)
             abort();
         udp_receiver_start(test, now);
     }
-    test->reader = udp_reader_new(test);
 }
 
 static void report(struct udp_test *test)
@@ -154,7 +161,7 @@ static void report(struct udp_test *test)
         udp_sender_report(test);
     if (test->receiver)
         udp_receiver_report(test);
-    char out[160] = "", in[96] = "";
+    char out[128] = "", in[124] = "";
     if (sends)
         udp_sender_technique(test->sender, out, sizeof out);
     if (test->receiver)
@@ -171,7 +178,7 @@ static void release(struct udp_test *test)
         udp_receiver_release(test->receiver);
     free(test->receiver);
     free(test->sender);
-    udp_reader_destroy(&test->reader);
+    pthread_mutex_destroy(&test->lock);
     cpu_destroy(&test->cpu);
     free(test);
 }
@@ -187,14 +194,19 @@ static void run(const struct probe_order *order, dataport_t *port, const struct 
         .report = out,
         .streams = order->spec.parallel,
         .cpu = cpu_new()};
+    pthread_mutex_init(&test->lock, NULL);
     for (unsigned i = 0; i < UDP_STREAMS_MAX; i++)
         test->fds[i] = -1;
     test->beside = beside_new(order, port);
     if (open_streams(test, port)) {
         beside_idle(test->beside, hooks->stop_fd);
         begin(test, clock_mono_ns());
-        loop(test);
+        if (udp_readers_start(test))
+            loop(test);
+        else
+            udp_fail(test, true, "no thread to receive with");
         udp_sender_end(test);
+        udp_readers_end(test);
         beside_end(&test->beside, out);
         if (test->failed && out->outcome != PROBE_STOPPED) {
             struct control gone = {.type = CONTROL_ABORT};

@@ -2,9 +2,9 @@
 #define MESHPERF_UDP_PARTS_H
 
 // One end of one UDP test. P streams, each a connected socket; both directions of --bidir share
-// them. The test's own thread reads all sockets (udp_read.c) and keeps the state of both
-// directions (udp_receive.c, udp_send.c); others, if this end sends, do nothing but send load
-// (udp_load.c). They share `struct udp_link`.
+// them. The test's own thread reads the sockets (udp_read.c), or of a flood its share of them
+// beside others, and keeps the state of both directions (udp_receive.c, udp_send.c); further
+// threads, if this end sends, do nothing but send load (udp_load.c). They share `struct udp_link`.
 //
 // Load datagram: type, stream, flags, zero (a byte each), tag 12, number 8, offset 8, filling. Big
 // endian. Numbers count the window's datagrams of the whole test from 0; those before the window
@@ -152,6 +152,8 @@ struct udp_receiver {
     unsigned length, most_in_packet;
     bool window_open, final_seen, finished, kernel_stamps;
     bool gro, forced_buffer, full_said;
+    bool full[UDP_STREAMS_MAX]; // each socket
+    unsigned full_count;
     struct control final;
     enum control_phase phase;
     unsigned receive_buffer;
@@ -166,7 +168,8 @@ void udp_receiver_start(struct udp_test *test, int64_t now);
 // whether it is of before the window.
 void udp_receiver_packet(struct udp_test *test, unsigned at, bool omit, uint32_t drops);
 void udp_receiver_run(struct udp_test *test, const struct udp_run *run, int64_t now);
-// After a batch from the socket: tells the sender when it holds too much, and when no longer.
+// After a batch from the socket: tells the sender when one holds too much, and when none any
+// longer.
 void udp_receiver_pressure(struct udp_test *test, unsigned at, int64_t now);
 void udp_receiver_final(struct udp_test *test, const struct control *message, int64_t now);
 void udp_receiver_tick(struct udp_test *test, int64_t now);
@@ -177,7 +180,7 @@ void udp_receiver_report(struct udp_test *test);
 
 // ------------------------------------------------------------------------------------- the test
 
-struct udp_reader; // buffers; udp_read.c
+struct udp_readers; // udp_read.c
 
 struct udp_test {
     const struct probe_order *order;
@@ -187,11 +190,13 @@ struct udp_test {
     int fds[UDP_STREAMS_MAX];
     unsigned streams;
     unsigned direction;
+    struct udp_readers *readers;
+    unsigned reader_count;
+    pthread_mutex_t lock; // of what follows, while there are readers; functions below are under it
     uint32_t sequence_out, sequence_in;
     bool failed;
     struct udp_sender *sender;
     struct udp_receiver *receiver;
-    struct udp_reader *reader;
     beside_t *beside;
     cpu_t *cpu;
     bool measuring, measured;
@@ -204,10 +209,13 @@ bool udp_over(const struct udp_test *test);
 // A message of the other end, if it is one.
 void udp_heard(struct udp_test *test, const uint8_t *bytes, size_t size, int64_t now);
 
-// Buffers as the test's socket options want them: call when those are set.
-struct udp_reader *udp_reader_new(const struct udp_test *test);
-void udp_reader_destroy(struct udp_reader **self_p);
+// udp_read.c, without the lock. Buffers are as the test's socket options want them: call when those
+// are set. False: threads are missing. End them in either case, when their CPU time has been read.
+bool udp_readers_start(struct udp_test *test);
+void udp_readers_end(struct udp_test *test);
 // Waits for datagrams until `until_mono_ns` and takes what is there. False: told to stop.
 bool udp_read(struct udp_test *test, int64_t until_mono_ns);
+// All readers, if there are any, count as the test's threads. With the lock.
+void udp_readers_watch(const struct udp_test *test);
 
 #endif

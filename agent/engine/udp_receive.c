@@ -239,10 +239,14 @@ void udp_receiver_pressure(struct udp_test *test, unsigned at, int64_t now)
         return;
     struct memory memory = memory_of(test->fds[at]);
     uint32_t held = memory.of[SK_MEMINFO_RMEM_ALLOC], limit = memory.of[SK_MEMINFO_RCVBUF];
-    bool full = self->full_said ? held > limit / 16 : held > limit / 4;
-    if (full == self->full_said)
+    bool full = self->full[at] ? held > limit / 16 : held > limit / 4;
+    if (full == self->full[at])
         return;
-    self->full_said = full;
+    self->full[at] = full;
+    self->full_count += full ? 1 : -1;
+    if (self->full_said == (self->full_count > 0))
+        return;
+    self->full_said = self->full_count > 0;
     say_feedback(test, now);
 }
 
@@ -338,7 +342,10 @@ void udp_receiver_technique(const struct udp_test *test, char *text, size_t size
     const char *buffer = self->forced_buffer        ? "SO_RCVBUFFORCE"
                          : test->order->spec.window ? "as asked"
                                                     : "net.core.rmem_max";
-    snprintf(text, size, "%s%s, receive buffer %u K (%s)",
+    char threads[24] = "";
+    if (test->reader_count > 1)
+        snprintf(threads, sizeof threads, ", %u threads", test->reader_count);
+    snprintf(text, size, "%s%s, receive buffer %u K (%s)%s",
         self->gro ? "UDP_GRO, recvmmsg of 4 packets" : "recvmmsg of 64 datagrams", unable,
-        self->receive_buffer / 1024, buffer);
+        self->receive_buffer / 1024, buffer, threads);
 }

@@ -176,7 +176,9 @@ static const char *pace_words(enum udp_pace pace)
 
 void udp_sender_technique(const struct udp_sender *sender, char *text, size_t size)
 {
-    char offload[48] = "", before[96] = "";
+    char offload[48] = "", before[96] = "", flood[32] = "flood";
+    if (sender->loader_count > 1)
+        snprintf(flood, sizeof flood, "flood by %u threads", sender->loader_count);
     if (sender->pace == UDP_QUANTA && sender->segments > 1)
         snprintf(offload, sizeof offload, ", UDP_SEGMENT of up to %u", sender->segments);
     else if (sender->pace == UDP_QUANTA)
@@ -186,5 +188,5 @@ void udp_sender_technique(const struct udp_sender *sender, char *text, size_t si
     if (sender->pace != sender->pace_first)
         snprintf(before, sizeof before, ", after %s fell behind", pace_words(sender->pace_first));
     snprintf(
-        text, size, "%s%s%s", sender->flood ? "flood" : pace_words(sender->pace), offload, before);
+        text, size, "%s%s%s", sender->flood ? flood : pace_words(sender->pace), offload, before);
 }

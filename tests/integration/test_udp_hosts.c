@@ -247,8 +247,8 @@ static void more_than_the_own_link_takes_is_not_offered(void **state)
 
 static void more_than_a_link_on_the_way_takes_is_the_networks_loss(void **state)
 {
-    static const char *const rates[] = {"-4 -b 1G -t 1s", "-4 -b max -t 1s"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const rates[] = {"-4 -b 1G -t 1s", "-4 -b 20G -t 1s", "-4 -b max -t 1s"};
+    for (size_t i = 0; i < 3; i++) {
         json_t *run, *cell = measure(*state, rates[i], "a", "slow", &run);
         assert_true(number_at(cell, "wire_bps.l2") < 108e6); // with what the bucket had saved up
         assert_true(number_at(cell, "packets.lost_network") > 0);
@@ -332,6 +332,48 @@ static void drops_at_the_very_start_and_end_are_counted_to_the_packet(void **sta
     json_decref(run);
 }
 
+// Of floods a counter sees packets of many datagrams; how many is told by their bytes, as each
+// packet has one header. Only load of the window, of which the third byte is 0, is dropped.
+static double dropped_of_the_flood(mesh_t *mesh, double length)
+{
+    double packets = 0, bytes = 0;
+    char *text = mesh_exec(mesh, "router", "nft list counter netdev flood dropped");
+    const char *at = strstr(text, "packets ");
+    if (!at || sscanf(at, "packets %lf bytes %lf", &packets, &bytes) != 2)
+        fail_msg("no counter in %s", text);
+    free(text);
+    return (bytes - 28 * packets) / length;
+}
+
+static void a_flood_of_several_threads_is_counted_to_the_packet(void **state)
+{
+    struct outcome made = mesh_shell(*state, 10,
+        "$LAB exec router nft -f - <<'RULES'\n"
+        "table netdev flood {\n"
+        "  counter dropped { }\n"
+        "  chain drops {\n"
+        "    type filter hook ingress device port1 priority 0;\n"
+        "    udp length >= 1008 @th,64,8 0x4c @th,80,8 0 numgen inc mod 7 == 0 "
+        "counter name dropped drop\n"
+        "  }\n"
+        "}\n"
+        "RULES");
+    assert_int_equal(made.status, 0);
+    outcome_release(&made);
+    json_t *run, *cell = measure(*state, "-4 -b max -P 4 --length 1000 -t 1s", "a", "b", &run);
+    double truth = dropped_of_the_flood(*state, 1000);
+    free(mesh_exec(*state, "router", "nft delete table netdev flood"));
+    double receiver = number_at(cell, "packets.lost_receiver");
+    double bound = number_or_zero(cell, "packets.lost_receiver_max");
+    double lost = number_at(cell, "packets.lost_network") + receiver;
+    assert_true(truth > 0);
+    assert_true(lost - truth >= 0 && lost - truth <= (bound > 0 ? bound : receiver));
+    assert_true(number_at(cell, "packets.reordered") == 0);
+    if (number_at(cell, "host_receiver.cores") > 1)
+        expect_words(cell, " threads");
+    json_decref(run);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +392,7 @@ int main(void)
         cmocka_unit_test(more_than_a_link_on_the_way_takes_is_the_networks_loss),
         cmocka_unit_test(a_receiver_that_stands_still_for_two_seconds_holds_the_load),
         cmocka_unit_test(drops_at_the_very_start_and_end_are_counted_to_the_packet),
+        cmocka_unit_test(a_flood_of_several_threads_is_counted_to_the_packet),
     };
     return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }
