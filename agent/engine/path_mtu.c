@@ -1,7 +1,10 @@
 // The largest packet that passes both ways, and sizes that vanish without a word.
 
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "path_parts.h"
@@ -15,6 +18,31 @@ static void set_probe(int fd, bool six)
     int probe = six ? IPV6_PMTUDISC_PROBE : IP_PMTUDISC_PROBE;
     (void)setsockopt(fd, six ? IPPROTO_IPV6 : IPPROTO_IP, six ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER,
         &probe, sizeof probe);
+}
+
+// Of the interface that has the socket's own address: IP_MTU is what an earlier "fragmentation
+// needed" made the kernel believe of the path. 0: not known.
+static int interface_mtu(int fd)
+{
+    struct sockaddr_storage local;
+    socklen_t size = sizeof local;
+    struct reach_contact own, other;
+    struct ifaddrs *all = NULL;
+    struct ifreq request = {0};
+    if (getsockname(fd, (struct sockaddr *)&local, &size) < 0 || getifaddrs(&all) < 0)
+        return 0;
+    reach_text(&local, &own);
+    for (const struct ifaddrs *i = all; i && !*request.ifr_name; i = i->ifa_next) {
+        if (!i->ifa_addr || i->ifa_addr->sa_family != local.ss_family)
+            continue;
+        memcpy(&local, i->ifa_addr,
+            local.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in));
+        reach_text(&local, &other);
+        if (strcmp(own.address, other.address) == 0)
+            snprintf(request.ifr_name, sizeof request.ifr_name, "%s", i->ifa_name);
+    }
+    freeifaddrs(all);
+    return *request.ifr_name && ioctl(fd, SIOCGIFMTU, &request) == 0 ? request.ifr_mtu : 0;
 }
 
 static unsigned headers(const struct walk *walk)
@@ -60,6 +88,9 @@ void mtu_begin(struct path *self, struct walk *walk, int64_t now)
         return;
     }
     set_probe(walk->watch.fd, walk->six);
+    int whole = interface_mtu(walk->watch.fd);
+    if (whole > mtu)
+        mtu = whole;
     unsigned local = mtu > 65000 ? 65000 : (unsigned)mtu;
     add_size(walk, local);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)

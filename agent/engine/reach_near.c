@@ -252,9 +252,11 @@ static void on_connected(struct reach *self, struct entry *entry, unsigned event
     int error = connect_error(entry, events);
     struct sockaddr_storage peer;
     socklen_t peer_size = sizeof peer;
-    if (error == 0 && getpeername(entry->watch.fd, (struct sockaddr *)&peer, &peer_size) < 0)
+    bool connected = getpeername(entry->watch.fd, (struct sockaddr *)&peer, &peer_size) == 0;
+    if (error == 0 && !connected)
         return; // a soft error that the kernel goes on after
-    if (error) {
+    // One that came behind the handshake ends no connection of TCP.
+    if (error && !(connected && entry->peer.port.transport == MP__TRANSPORT__OVER_TCP)) {
         finish_error(self, entry, error, now);
         return;
     }

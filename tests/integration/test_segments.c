@@ -165,23 +165,54 @@ static void check_row(json_t *run, const struct row *row, const char *family)
     check_word(cell, "icmp.from", *family == '4' ? "10.83.1.254" : "fd83:1::fe");
 }
 
+// Whether a port stayed silent and nobody is sure that nothing came, or where it went: the
+// listeners closed by themselves, or no time was left, since the machine stood still in between.
+static bool was_late(json_t *run)
+{
+    size_t index;
+    json_t *cell;
+    bool late = false;
+    json_array_foreach(json_object_get(run, "cells"), index, cell)
+    {
+        bool nowhere = strcmp(text_at(cell, "arrived"), "no") == 0 &&
+                       strcmp(text_at(cell, "observed"), "filtered") == 0 &&
+                       !*text_at(cell, "last_hop");
+        late = late || nowhere || strcmp(text_at(cell, "state"), "ok") != 0 ||
+               strstr(text_at(cell, "evidence"), "before the probes ended");
+    }
+    return late;
+}
+
+static void check_truth(mesh_t *mesh, json_t *run, double before[2][PORTS + 1]);
+
+// As the rows say, of up to three runs the first that was not late.
 static void each_observation(mesh_t *mesh, const char *family)
 {
     double before[2][PORTS + 1];
     static const char *const protocols[] = {"tcp", "udp"};
-    for (int p = 0; p < 2; p++)
-        for (unsigned n = 0; n < PORTS; n++)
-            before[p][n] = arrivals(mesh, "db", protocols[p], TCP_FIRST + n);
-    int status;
-    json_t *run = mesh_json(mesh, &status, 60,
-        "run port -%s --from web --to db --port tcp/7001-7011 --port tcp/7014-7015 --port "
-        "udp/7001-7002 "
-        "--port udp/7004-7010 --attempts 3 --timeout 700ms",
-        family);
-    assert_int_equal(status, 0);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        check_row(run, &rows[i], family);
-    // What is said to have arrived did, and what is said not to have did not.
+    for (int tries = 1;; tries++) {
+        for (int p = 0; p < 2; p++)
+            for (unsigned n = 0; n < PORTS; n++)
+                before[p][n] = arrivals(mesh, "db", protocols[p], TCP_FIRST + n);
+        int status;
+        json_t *run = mesh_json(mesh, &status, 60,
+            "run port -%s --from web --to db --port tcp/7001-7011 --port tcp/7014-7015 --port "
+            "udp/7001-7002 "
+            "--port udp/7004-7010 --attempts 3 --timeout 700ms",
+            family);
+        check_truth(mesh, run, before);
+        bool last = tries == 3 || !was_late(run);
+        for (size_t i = 0; last && i < sizeof rows / sizeof *rows; i++)
+            check_row(run, &rows[i], family);
+        json_decref(run);
+        if (last)
+            return;
+    }
+}
+
+// What is said to have arrived did, and what is said not to have did not.
+static void check_truth(mesh_t *mesh, json_t *run, double before[2][PORTS + 1])
+{
     size_t index;
     json_t *cell;
     json_array_foreach(json_object_get(run, "cells"), index, cell)
@@ -191,9 +222,8 @@ static void each_observation(mesh_t *mesh, const char *family)
         double came = arrivals(mesh, "db", port[0] == 't' ? "tcp" : "udp", number) -
                       before[port[0] == 'u'][number - TCP_FIRST];
         if ((strcmp(arrived, "yes") == 0 && came == 0) || (strcmp(arrived, "no") == 0 && came > 0))
-            fail_msg("%s -%s arrived: %s, but %g packets came", port, family, arrived, came);
+            fail_msg("%s arrived: %s, but %g packets came", port, arrived, came);
     }
-    json_decref(run);
 }
 
 static void each_observation_is_told_apart_over_ipv4(void **state)
@@ -273,6 +303,41 @@ static void replies_lost_behind_a_translation_are_no_passing_silence(void **stat
     if (strcmp(text_at(cell, "arrived"), "no") == 0)
         fail_msg("it arrived: %s", text_at(cell, "evidence"));
     json_decref(run);
+}
+
+// More connections than can be told apart have begun when the probe's comes: its first two packets
+// are lost, and no answer to any of them leaves.
+static void a_crowd_of_other_connections_hides_no_arrival(void **state)
+{
+    mesh_t *mesh = mesh_of(state);
+    int status;
+    double before = arrivals(mesh, "db", "tcp", 7012);
+    free(mesh_exec(mesh, "db",
+        "nft -f - <<< 'table inet mute { }; delete table inet mute; table inet mute { chain out { "
+        "type filter hook output priority 0; tcp sport 7012 drop; }; }'"));
+    free(mesh_exec(mesh, "router",
+        "nft -f - <<< 'table inet late { chain c { type filter hook forward priority -1; "
+        "tcp sport 7777 quota until 150 bytes drop; }; }'"));
+    task_t *crowd = mesh_start(mesh,
+        "$LAB exec web bash -c 'for i in $(seq 80); do : <>/dev/tcp/10.83.2.1/7012 & done; jobs -p "
+        ">$DIR/crowd.new; mv $DIR/crowd.new $DIR/crowd; wait' 2>/dev/null");
+    mesh_wait_until(mesh, 30,
+        "test -s $DIR/crowd && test $($LAB exec db nft list counter inet truth tcp_7012 | sed -n "
+        "'s/.*packets \\([0-9]*\\).*/\\1/p') -ge %.0f",
+        before + 80);
+    json_t *run = mesh_json(mesh, &status, 30,
+        "run port -4 --from web --to db --port tcp/7012 --from-port 7777 --attempts 3 --timeout "
+        "2s");
+    json_t *cell = port_cell(run, "web", "db", "tcp/7012");
+    check_word(cell, "observed", "filtered");
+    if (strcmp(text_at(cell, "arrived"), "no") == 0)
+        fail_msg("it arrived: %s", text_at(cell, "evidence"));
+    json_decref(run);
+    free(mesh_exec(mesh, "web", "kill $(cat $DIR/crowd)"));
+    struct outcome ended = task_wait(&crowd, 30);
+    outcome_release(&ended);
+    free(mesh_exec(mesh, "db", "nft delete table inet mute"));
+    free(mesh_exec(mesh, "router", "nft delete table inet late"));
 }
 
 // Such half-open connections end before anybody looks.
@@ -437,6 +502,7 @@ int main(void)
         cmocka_unit_test(address_translation_shows_in_where_a_probe_is_seen_from),
         cmocka_unit_test(from_port_is_the_source_port_of_every_probe),
         cmocka_unit_test(replies_lost_behind_a_translation_are_no_passing_silence),
+        cmocka_unit_test(a_crowd_of_other_connections_hides_no_arrival),
         cmocka_unit_test(replies_rejected_by_the_router_are_no_passing_silence),
         cmocka_unit_test(five_hundred_ports_of_a_pair_are_probed),
         cmocka_unit_test(the_hops_of_a_path_are_named_in_both_families_by_udp_and_tcp),
