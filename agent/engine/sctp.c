@@ -204,6 +204,8 @@ const char *sctp_why_not(int error, const char *modules)
         return "SCTP sockets are forbidden to this process";
     case ENOSYS:
         return "half an SCTP: the kernel lacks the HMAC that its cookies need (module hmac)";
+    case EADDRNOTAVAIL:
+        return "SCTP cannot be tried here: the host has no 127.0.0.1";
     default:
         return strerror(error);
     }
