@@ -113,7 +113,7 @@ void capability_find(struct capability *self, const struct guard *guard)
 bool capability_changed(struct capability *self)
 {
     bool loaded = access("/proc/self/net/sctp", F_OK) == 0, before = self->sctp;
-    if (loaded == before)
+    if (!loaded && !before)
         return false;
     char reason[sizeof self->sctp_reason];
     memcpy(reason, self->sctp_reason, sizeof reason);

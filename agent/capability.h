@@ -26,8 +26,8 @@ struct capability {
 };
 
 void capability_find(struct capability *self, const struct guard *guard);
-// True if what can change while a host runs has changed: whether it has SCTP. Cheap: nothing is
-// tried, and no module loaded, unless the kernel shows that something is other than before.
+// True if what can change while a host runs has changed: whether it has SCTP. Cheap: a socket is
+// tried only where the kernel has the module in already, so that none is loaded by it.
 bool capability_changed(struct capability *self);
 // Borrows from both for as long as `wire` is used.
 void capability_to_wire(

@@ -276,19 +276,27 @@ static json_t *sniffed_udp(const char *flags, struct seen *seen)
     return cell;
 }
 
-// The deviation is known, and so is what |D| is on average.
+// The deviation is known, and so is what |D| is on average. Where the link was held up and did not
+// keep its law, by the sniffers' word, it is tried again.
 static void jitter(const char *shape_name, double expected_ms)
 {
     char emulated[96], netem[96], what[64], flags[64];
-    struct seen seen;
+    struct seen seen = {0};
+    json_t *cell = NULL;
     snprintf(
         emulated, sizeof emulated, "delay=8 jitter=1 shape=%s only=%d seed=7", shape_name, LENGTH);
     snprintf(netem, sizeof netem, "netem delay 8ms 1ms distribution %s", shape_name);
-    task_t *link =
-        impaired(emulated, strcmp(shape_name, "uniform") ? netem : "netem delay 8ms 1ms");
+    if (strcmp(shape_name, "uniform") == 0)
+        snprintf(netem, sizeof netem, "netem delay 8ms 1ms");
     snprintf(flags, sizeof flags, "-4 -b 1120k --length %d -t %ds", LENGTH, shorter ? 4 : 12);
-    json_t *cell = sniffed_udp(flags, &seen);
-    repaired(link, "seen");
+    bool lawful = false;
+    for (int round = 0; round < 3 && !lawful; round++) {
+        json_decref(cell);
+        task_t *link = impaired(emulated, netem);
+        cell = sniffed_udp(flags, &seen);
+        repaired(link, "seen");
+        lawful = shorter || fabs(seen.jitter_s * 1e3 - expected_ms) < 0.1;
+    }
     double ours = number_at(cell, "jitter_s") * 1e3, count = number_at(cell, "packets.received");
     snprintf(what, sizeof what, "udp jitter, %s of 1 ms, by the law", shape_name);
     // 4 sigma of the mean of count values, and the machine's own: not for a build on a busy one.
