@@ -10,6 +10,7 @@
 #define HALF(n) ((n) / 2)
 #define BATCH_LEAST_NS (200 * NS_PER_MS)
 #define STEADY_VARIATION 0.02 // samples that vary by less are as good as independent
+#define STEADY_STEP 0.125     // of the target, from sample to sample: see creeps
 #define INDEPENDENT_LEAST 12
 #define RTTS_A_BATCH 20
 #define SAWTEETH_A_BATCH 2
@@ -117,13 +118,31 @@ static double correlation(const double *values, unsigned count)
     return rho < 0 ? 0 : rho;
 }
 
-// How many independent samples the window is worth, as if it were a first-order autoregression: ten
-// batches say little about what lasts longer than they do. The bias of rho is Kendall's.
-static double independent(const double *samples, unsigned count)
+// Of samples: the bias is Kendall's.
+static double follows(const double *samples, unsigned count)
 {
     double rho = lagged(samples, count);
-    rho += (1 + 3 * rho) / count;
+    return rho + (1 + 3 * rho) / count;
+}
+
+// How many independent samples the window is worth, as if it were a first-order autoregression: ten
+// batches say little about what lasts longer than they do.
+static double independent(const double *samples, unsigned count)
+{
+    double rho = follows(samples, count);
     return rho <= 0 ? count : rho >= 1 ? 0 : count * (1 - rho) / (1 + rho);
+}
+
+// Samples can be alike because the rate has had no time to go far. With steps from one to the next
+// of an eighth of the target it does not go further than the target, by two deviations, even if it
+// forgets only in three seconds (rho 0.97: the deviation is 4.1 steps).
+static bool creeps(const double *samples, unsigned count, double target)
+{
+    double squares = 0;
+    for (unsigned i = 1; i < count; i++)
+        squares += (samples[i] - samples[i - 1]) * (samples[i] - samples[i - 1]);
+    double step = sqrt(squares / (count - 1)) / mean_of(samples, count);
+    return follows(samples, count) > 0 && step > STEADY_STEP * target;
 }
 
 // ------------------------------------------------------------------ the look
@@ -132,12 +151,14 @@ static double independent(const double *samples, unsigned count)
 static unsigned batch_of(
     struct converge *self, const struct converge_path *path, unsigned rest, double variation)
 {
+    bool steady = variation < STEADY_VARIATION &&
+                  !creeps(self->samples + self->count - rest, rest, self->target);
     // A window that fell is no matter where a whole sawtooth left no mark on the rate: a queue has
     // filled its gaps.
     bool quiet = path->reduced ? path->sawtooth_ns > 0 : !path->retransmitted;
     unsigned batch = rest / BATCHES;
     int64_t length_ns = batch * CONVERGE_SAMPLE_NS;
-    if (quiet && variation < STEADY_VARIATION) // then five batches are enough
+    if (quiet && steady) // then five batches are enough
         return batch < 2 ? 2 : batch;
     if (path->reduced && path->sawtooth_ns == 0)
         self->why = "the congestion window fell and has not shown a whole sawtooth";

@@ -17,8 +17,8 @@
 //     as part of the half-width;
 //   - both halves of the rest must agree within the target;
 //   - a batch must be longer than what makes neighbours alike: 20 round trips, and two sawteeth of
-//     the congestion window where it has any. Where samples vary under 2 %, nothing was
-//     retransmitted or a whole sawtooth has left no mark on them, 200 ms are enough.
+//     the congestion window where it has any. Where samples vary under 2 % and do not creep, and
+//     nothing was retransmitted or a whole sawtooth has left no mark on them, 200 ms are enough.
 //   - a window that is worth fewer than 12 independent samples claims nothing.
 
 #include <stdbool.h>
