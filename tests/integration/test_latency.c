@@ -205,13 +205,78 @@ static void a_link_that_keeps_its_rate_has_no_bucket(void **state)
     json_decref(run);
 }
 
+static void allow(mesh_t *mesh, const char *preloaded)
+{
+    struct outcome placed = mesh_shell(mesh, 30,
+        "$LAB kill a && ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 LD_PRELOAD=%s "
+        "$LAB agent a",
+        preloaded);
+    if (placed.status != 0)
+        fail_msg("agent: %s", placed.err);
+    outcome_release(&placed);
+    mesh_wait_until(mesh, 15, "$LAB meshperf agent list | grep -q '^a .*ready'");
+}
+
+static bool held_by_the_provider(json_t *cell)
+{
+    return strcmp(text_at(cell, "limiter.verdict"), "network") == 0;
+}
+
+static void a_providers_allowance_that_moves_is_the_limit(void **state)
+{
+    json_t *cell;
+    allow(*state, ALLOWANCE);
+    json_t *run =
+        mesh_measured(*state, held_by_the_provider, &cell, "tcp", "a", "c", "-t 500ms -4");
+    assert_string_equal(text_at(cell, "host_sender.driver"), "ena");
+    assert_string_equal(text_at(cell, "limiter.verdict"), "network");
+    assert_string_equal(text_at(cell, "limiter.subtype"), "provider_cap");
+    assert_non_null(strstr(text_at(cell, "limiter.evidence"), "held back 11 packets"));
+    json_decref(run);
+    allow(*state, "");
+}
+
+// The ports that the probes of a came from.
+static void collect_ports(mesh_t *mesh)
+{
+    struct outcome made = mesh_shell(mesh, 10,
+        "$LAB exec router nft -f - <<'RULES'\n"
+        "table netdev truth {\n"
+        "  set ports { type inet_service; flags dynamic; size 64; }\n"
+        "  chain seen {\n"
+        "    type filter hook ingress device port1 priority 0;\n"
+        "    udp length 104 udp dport 5701 add @ports { udp sport }\n"
+        "  }\n"
+        "}\n"
+        "RULES");
+    if (made.status != 0)
+        fail_msg("nft: %s", made.err);
+    outcome_release(&made);
+}
+
+static unsigned ports_collected(mesh_t *mesh)
+{
+    char *text = mesh_exec(
+        mesh, "router", "nft list set netdev truth ports | tr -d '\n' | sed 's/.*elements = //'");
+    unsigned count = 1;
+    for (const char *at = text; *at; at++)
+        count += *at == ',';
+    free(text);
+    free(mesh_exec(mesh, "router", "nft delete table netdev truth"));
+    return count;
+}
+
 static void several_flows_are_walked_over_and_compared(void **state)
 {
     int status;
+    collect_ports(*state);
     json_t *run = mesh_json(*state, &status, 60, "run latency --flows 4 -t 1s --from a --to b");
+    assert_int_equal(ports_collected(*state), 4);
     assert_int_equal(status, 0);
     json_t *cell = cell_of(run, "latency", "a", "b");
     assert_true(number_at(cell, "flows") == 4);
+    assert_string_equal(
+        text_at(cell, "technique"), "UDP from 4 source ports a family, receiver sleeps");
     assert_true(number_at(cell, "best_flow_p50_s") <= number_at(cell, "worst_flow_p50_s"));
     assert_true(number_at(cell, "pdv_s.p50") >= 0 && number_at(cell, "pdv_backward_s.p50") >= 0);
     assert_non_null(strstr(text_at(cell, "stamps"), "kernel"));
@@ -228,6 +293,7 @@ int main(void)
         cmocka_unit_test(a_test_that_ends_early_is_within_what_was_asked),
         cmocka_unit_test(a_burst_of_megabytes_is_told_from_the_rate_behind_it),
         cmocka_unit_test(a_link_that_keeps_its_rate_has_no_bucket),
+        cmocka_unit_test(a_providers_allowance_that_moves_is_the_limit),
         cmocka_unit_test(several_flows_are_walked_over_and_compared),
     };
     return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
