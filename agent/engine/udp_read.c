@@ -33,8 +33,9 @@
 #define NAP_GRO_NS (300 * NS_PER_US)
 #define NAP_LEAST_NS (50 * NS_PER_US)
 #define NAP_SHARE 8 // of the buffer is filled meanwhile; what its packets hold is twice the load
-#define STEP_NS (5 * NS_PER_MS) // slewing for 10 s
-#define STEADY_NS (3 * NAP_NS)  // between two batches
+#define STEP_NS (5 * NS_PER_MS)  // slewing for 10 s
+#define LEAP_NS (50 * NS_PER_MS) // a step that is longer than packets wait
+#define STEADY_NS (3 * NAP_NS)   // between two batches
 
 #ifndef UDP_GRO
 #define UDP_GRO 104
@@ -53,8 +54,9 @@ struct reader {
     bool over;  // the test was, after the last batch
     bool rests; // between batches; not any more when all has been sent
     int64_t last_load_ns;
-    uint64_t taken_bytes;  // since then
-    int64_t wall_ahead_ns; // of the monotonic clock
+    uint64_t taken_bytes;      // since then
+    int64_t wall_ahead_ns;     // of the monotonic clock
+    int64_t wall_was_ahead_ns; // before it was set
     uint8_t *bytes;
     char (*controls)[CONTROL_BYTES];
     struct iovec *iov;
@@ -81,8 +83,21 @@ static void look_for_step(struct reader *self)
 {
     int64_t before = clock_mono_ns(), wall = clock_wall_ns(), after = clock_mono_ns();
     int64_t least = wall - after, most = wall - before;
-    if (self->wall_ahead_ns < least - STEP_NS || self->wall_ahead_ns > most + STEP_NS)
+    if (self->wall_ahead_ns < least - STEP_NS || self->wall_ahead_ns > most + STEP_NS) {
+        bool leap = llabs(self->wall_ahead_ns - most) > LEAP_NS;
+        self->wall_was_ahead_ns = leap ? self->wall_ahead_ns : most;
         self->wall_ahead_ns = most;
+    }
+}
+
+// What came before the wall clock was set and is read after that is stamped by the old one: of the
+// two times that it may mean it is the later one that is not in the future.
+static int64_t arrival_mono_ns(const struct reader *self, const struct timespec *stamp, int64_t now)
+{
+    int64_t wall = stamp->tv_sec * NS_PER_S + stamp->tv_nsec;
+    int64_t is = wall - self->wall_ahead_ns, was = wall - self->wall_was_ahead_ns;
+    bool old = was > is ? was <= now + STEP_NS : is > now + STEP_NS;
+    return old ? was : is;
 }
 
 // ------------------------------------------------------------------------------- one packet
@@ -96,8 +111,8 @@ struct beside {
     size_t datagram;
 };
 
-static void read_beside(
-    struct msghdr *header, size_t size, int64_t wall_ahead_ns, struct beside *beside)
+static void read_beside(const struct reader *self, struct msghdr *header, size_t size, int64_t now,
+    struct beside *beside)
 {
     *beside = (struct beside){.datagram = size};
     for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
@@ -106,7 +121,7 @@ static void read_beside(
         } else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
             struct timespec stamp;
             memcpy(&stamp, CMSG_DATA(c), sizeof stamp);
-            beside->arrived_mono_ns = stamp.tv_sec * NS_PER_S + stamp.tv_nsec - wall_ahead_ns;
+            beside->arrived_mono_ns = arrival_mono_ns(self, &stamp, now);
             beside->stamped = true;
         } else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO) {
             int each = 0;
@@ -150,7 +165,7 @@ static void on_packet(const struct reader *self, unsigned at, struct mmsghdr *me
     struct udp_test *test = self->test;
     size_t size = message->msg_len, each = self->each;
     struct beside beside;
-    read_beside(&message->msg_hdr, size, self->wall_ahead_ns, &beside);
+    read_beside(self, &message->msg_hdr, size, now, &beside);
     bool first = true;
     // Of a datagram that was cut off only the head is looked at, and it stands alone.
     for (size_t offset = 0; offset < size && !test->failed;) {
@@ -338,7 +353,7 @@ static void set_up(struct reader *self, struct udp_test *test, unsigned first, u
     self->test = test;
     self->first = first;
     self->streams = end - first;
-    self->wall_ahead_ns = clock_wall_ns() - clock_mono_ns();
+    self->wall_ahead_ns = self->wall_was_ahead_ns = clock_wall_ns() - clock_mono_ns();
     self->room = BATCH_PLAIN;
     self->batch = gro ? BATCH_GRO : BATCH_PLAIN;
     self->each = gro ? GRO_BYTES : HEAD_BYTES;

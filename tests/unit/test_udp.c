@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,17 +16,57 @@
 #include "kinds.h"
 
 static atomic_long clock_cost_ns;
+// By how much the wall clock is set, once so many packets have come: half a millisecond later, when
+// the reader waits for others to come.
+static atomic_long step_s, packets_to_step;
+static atomic_llong step_at_mono_ns; // 0: not yet
+
+static int64_t real_ns(clockid_t id)
+{
+    struct timespec now;
+    syscall(SYS_clock_gettime, id, &now);
+    return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+static time_t stepped_s(int64_t mono_ns)
+{
+    int64_t at = atomic_load(&step_at_mono_ns);
+    return at && mono_ns >= at ? atomic_load(&step_s) : 0;
+}
 
 // This program's clocks; each reading takes as long as a test says.
 int clock_gettime(clockid_t id, struct timespec *now)
 {
-    struct timespec begun, spent;
-    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &begun);
+    int64_t begun = real_ns(CLOCK_MONOTONIC), mono;
     do
-        syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &spent);
-    while ((spent.tv_sec - begun.tv_sec) * NS_PER_S + spent.tv_nsec - begun.tv_nsec <
-           atomic_load(&clock_cost_ns));
-    return (int)syscall(SYS_clock_gettime, id, now);
+        mono = real_ns(CLOCK_MONOTONIC);
+    while (mono - begun < atomic_load(&clock_cost_ns));
+    int rc = (int)syscall(SYS_clock_gettime, id, now);
+    if (id == CLOCK_REALTIME)
+        now->tv_sec += stepped_s(mono);
+    return rc;
+}
+
+// The kernel's stamps are of a wall clock that was not set; here they are what they would be.
+int recvmmsg(int fd, struct mmsghdr *messages, unsigned most, int flags, struct timespec *timeout)
+{
+    int count = (int)syscall(SYS_recvmmsg, fd, messages, most, flags, timeout);
+    int64_t mono = real_ns(CLOCK_MONOTONIC), ahead = real_ns(CLOCK_REALTIME) - mono;
+    for (int i = 0; i < count; i++) {
+        struct msghdr *header = &messages[i].msg_hdr;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+            struct timespec stamp;
+            if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPNS)
+                continue;
+            memcpy(&stamp, CMSG_DATA(c), sizeof stamp);
+            stamp.tv_sec += stepped_s(stamp.tv_sec * NS_PER_S + stamp.tv_nsec - ahead);
+            memcpy(CMSG_DATA(c), &stamp, sizeof stamp);
+        }
+    }
+    if (count > 0 && atomic_load(&step_s) && atomic_load(&step_at_mono_ns) == 0 &&
+        atomic_fetch_sub(&packets_to_step, count) <= 0)
+        atomic_store(&step_at_mono_ns, mono + NS_PER_MS / 2);
+    return count;
 }
 
 // Released by the teardown, so that a test that fails leaves nothing behind.
@@ -38,6 +79,7 @@ static int begin(void **state)
 static int end(void **state)
 {
     atomic_store(&clock_cost_ns, 0);
+    atomic_store(&step_s, 0);
     engine_bench_end(*state);
     free(*state);
     return 0;
@@ -124,6 +166,22 @@ static void clocks_that_are_slow_to_read_hold_nothing_up(void **state)
 {
     atomic_store(&clock_cost_ns, 30 * NS_PER_US);
     run_at(*state, "127.0.0.1", true, 1, 0, 2000000);
+}
+
+// Datagrams 25 us apart: some wait to be read when it is set.
+static void a_wall_clock_that_is_set_moves_no_arrival(void **state)
+{
+    static const long steps_s[] = {3600, -3600};
+    for (size_t i = 0; i < 2; i++) {
+        struct engine_bench *bench = *state;
+        atomic_store(&step_at_mono_ns, 0);
+        atomic_store(&packets_to_step, 4000);
+        atomic_store(&step_s, steps_s[i]);
+        run_at(bench, "127.0.0.1", true, 1, 32, 10000000);
+        const struct probe_receive *in = &engine_bench_receiver(bench)->receive;
+        assert_true(in->duration_s < 60 && in->pdv.max_s < 60 && in->ipdv.max_s < 60);
+        atomic_store(&step_s, 0);
+    }
 }
 
 static void a_flood_is_counted_as_exactly_as_a_stated_rate(void **state)
@@ -286,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             a_load_as_long_as_a_control_message_is_no_control_message, begin, end),
         cmocka_unit_test_setup_teardown(clocks_that_are_slow_to_read_hold_nothing_up, begin, end),
+        cmocka_unit_test_setup_teardown(a_wall_clock_that_is_set_moves_no_arrival, begin, end),
         cmocka_unit_test_setup_teardown(both_directions_run_at_once, begin, end),
         cmocka_unit_test_setup_teardown(two_floods_meet_without_a_miscount, begin, end),
         cmocka_unit_test_setup_teardown(a_stopped_sender_stops_the_receiver, begin, end),
