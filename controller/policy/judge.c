@@ -55,6 +55,8 @@ static const struct row rows[] = {
     {POLICY_REJECTED, IS(POLICY_ARRIVED_YES), ANY, 0, BROKEN, BROKEN,
         "packets get in, and then something rejects them"},
     {POLICY_REJECTED, IS(POLICY_ARRIVED_NO), ANY, 0, BROKEN, HOLDS, "blocked, politely"},
+    {POLICY_REJECTED, ANY, IS(POLICY_LISTENER_AGENT), 0, UNTOLD, UNTOLD,
+        "rejected, and the destination cannot say whether an earlier packet arrived"},
     {POLICY_REJECTED, ANY, ANY, BY_UNREACHABLE, UNTOLD, HOLDS,
         "reported unreachable, which a router also says of a dead host"},
     {POLICY_REJECTED, ANY, ANY, 0, BROKEN, HOLDS, "blocked, politely; seen at the source only"},
