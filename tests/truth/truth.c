@@ -332,29 +332,41 @@ static void loss_duplicates_order(const char *family)
     json_decref(cell);
 }
 
-static void delay(double ms, const char *family)
+static double ping_mean_ms(const char *address)
 {
-    char emulated[64], netem[64], what[64], flags[64];
-    snprintf(emulated, sizeof emulated, "delay=%g", ms);
-    snprintf(netem, sizeof netem, "netem delay %gms", ms);
-    json_t *bare = run("latency", "-t 1s", "a", "b");
-    double base_s = number_at(bare, "rtt_s.p50");
-    task_t *link = impaired(emulated, netem);
-    snprintf(flags, sizeof flags, "%s -t %ds", family, shorter ? 1 : 3);
-    json_t *cell = run("latency", flags, "a", "b");
-    char *ping = mesh_exec(mesh, "a", "ping -q -c 10 -i 0.2 %s",
-        strcmp(family, "-6") == 0 ? "fd84:1::2" : "10.84.1.2");
-    const char *at = strstr(ping, "mdev = ");
+    char *said = mesh_exec(mesh, "a", "ping -q -c 10 -i 0.2 %s", address);
+    const char *at = strstr(said, "mdev = ");
     double least, mean = NAN;
     if (at)
         (void)sscanf(at, "mdev = %lf/%lf/", &least, &mean);
-    repaired(link, "seen");
+    free(said);
+    return mean;
+}
+
+// Where the link was held up and did not keep its delay, by ping's word, it is tried again.
+static void delay(double ms, const char *family)
+{
+    const char *address = strcmp(family, "-6") == 0 ? "fd84:1::2" : "10.84.1.2";
+    char emulated[64], netem[64], what[64], flags[64];
+    snprintf(emulated, sizeof emulated, "delay=%g", ms);
+    snprintf(netem, sizeof netem, "netem delay %gms", ms);
+    snprintf(flags, sizeof flags, "%s -t %ds", family, shorter ? 1 : 3);
     snprintf(what, sizeof what, "latency RTT p50, %g ms one way, %s", ms, family);
-    row(what, "ms", ms + base_s * 1e3, number_at(cell, "rtt_s.p50") * 1e3,
-        STILL_S * 1e3 + 0.05 * ms, "ping", mean);
-    free(ping);
-    json_decref(bare);
-    json_decref(cell);
+    double tolerance_ms = STILL_S * 1e3 + 0.05 * ms, injected_ms, reported_ms, mean_ms;
+    bool lawful = false;
+    for (int round = 0; round < 6 && !lawful; round++) {
+        json_t *bare = run("latency", "-t 1s", "a", "b");
+        task_t *link = impaired(emulated, netem);
+        json_t *cell = run("latency", flags, "a", "b");
+        injected_ms = ms + number_at(bare, "rtt_s.p50") * 1e3;
+        reported_ms = number_at(cell, "rtt_s.p50") * 1e3;
+        mean_ms = ping_mean_ms(address);
+        lawful = fabs(mean_ms - injected_ms) < tolerance_ms;
+        repaired(link, "seen");
+        json_decref(bare);
+        json_decref(cell);
+    }
+    row(what, "ms", injected_ms, reported_ms, tolerance_ms, "ping", mean_ms);
 }
 
 // ------------------------------------------------------------------ all of them
