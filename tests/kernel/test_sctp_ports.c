@@ -106,7 +106,7 @@ static void silence_says_nothing_of_what_arrived(void **state)
     for (int i = 0; i < 2; i++) {
         int status;
         json_t *document = mesh_json(*state, &status, 60,
-            "run port %s --timeout 1s --attempts 2 --port sctp/7001-7003 --from h1 --to h2",
+            "run port %s --timeout 500ms --attempts 2 --port sctp/7001-7003 --from h1 --to h2",
             families[i]);
         assert_int_equal(status, 0);
         expect_probe(document, "sctp/7001", "filtered", "unknown", "agent");
@@ -123,14 +123,14 @@ static void silence_says_nothing_of_what_arrived(void **state)
 static void where_no_sctp_came_silence_and_a_forged_refusal_are_proven(void **state)
 {
     static const struct {
-        const char *port, *observed, *arrived;
-    } rows[] = {{"sctp/7001", "filtered", "no"}, {"sctp/7003", "filtered", "unknown"},
-        {"sctp/7007", "refused", "no"}};
+        const char *port, *timeout, *observed, *arrived;
+    } rows[] = {{"sctp/7001", "500ms", "filtered", "no"},
+        {"sctp/7003", "500ms", "filtered", "unknown"}, {"sctp/7007", "2s", "refused", "no"}};
     for (size_t i = 0; i < 2 * sizeof rows / sizeof *rows; i++) {
         int status;
         json_t *document = mesh_json(*state, &status, 60,
-            "run port -%d --timeout 1s --attempts 2 --port %s --from h1 --to h2", i % 2 ? 6 : 4,
-            rows[i / 2].port);
+            "run port -%d --timeout %s --attempts 2 --port %s --from h1 --to h2", i % 2 ? 6 : 4,
+            rows[i / 2].timeout, rows[i / 2].port);
         assert_int_equal(status, 0);
         expect_probe(
             document, rows[i / 2].port, rows[i / 2].observed, rows[i / 2].arrived, "agent");
