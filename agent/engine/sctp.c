@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <linux/sock_diag.h>
-#include <math.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,10 +15,10 @@
 
 #include "clock.h"
 #include "kinds.h"
+#include "tcp_crew.h"
 #include "tcp_parts.h"
 
-#define RTT_TICKS_MIN 8    // see sctp.h
-#define MESSAGE_LEAST 1400 // of a stated rate, by default: a packet
+#define RTT_TICKS_MIN 8 // see sctp.h
 
 // ------------------------------------------------------------------ options
 
@@ -73,13 +72,12 @@ unsigned sctp_send_buffer(int fd)
 
 unsigned sctp_message_default(int fd, uint64_t rate_bps)
 {
-    double half = sctp_send_buffer(fd) / 2, length = TESTSPEC_LENGTH_SCTP_MAX;
-    double even = (double)rate_bps / 8e9 * (double)SCTP_QUANTUM_NS;
+    unsigned half = sctp_send_buffer(fd) / 2, length = TESTSPEC_LENGTH_SCTP_MAX;
     if (rate_bps)
-        length = fmin(length, fmax(even, MESSAGE_LEAST));
-    if (half >= TESTSPEC_LENGTH_MIN)
-        length = fmin(length, half);
-    return (unsigned)length / 4 * 4; // whole words, so that nothing is padded on the wire
+        length = (unsigned)tcp_quantum(rate_bps, length);
+    if (half >= TESTSPEC_LENGTH_MIN && half < length)
+        length = half;
+    return length / 4 * 4; // whole words, so that nothing is padded on the wire
 }
 
 ssize_t sctp_put(int fd, const void *bytes, size_t size, unsigned stream)

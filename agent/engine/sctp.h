@@ -12,8 +12,6 @@
 #include "sctp_limits.h"
 #include "tcpinfo.h"
 
-#define SCTP_QUANTUM_NS (8 * INT64_C(1000000))
-
 // Can this host do it? Tries socket, bind and listen on loopback. False with a sentence in
 // `reason`.
 bool sctp_supported(char *reason, size_t size);
@@ -47,8 +45,7 @@ ssize_t sctp_put(int fd, const void *bytes, size_t size, unsigned stream);
 // A message, or what of it there is and fits. *stream is untouched if the kernel did not tell.
 ssize_t sctp_take(int fd, void *bytes, size_t size, unsigned *stream);
 // The length used when none is asked for: the longest, less if the send buffer holds fewer than
-// two; at a stated rate (0: none) no more than what it makes in SCTP_QUANTUM_NS, so that it is
-// even.
+// two; at a stated rate (0: none) no more than its tcp_quantum, so that it is even.
 unsigned sctp_message_default(int fd, uint64_t rate_bps);
 unsigned sctp_send_buffer(int fd);
 

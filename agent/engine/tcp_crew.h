@@ -79,6 +79,8 @@ void *tcp_load(void *member);
 void *tcp_drain(void *member);
 // The window begins: what is found out by now holds.
 void tcp_load_settle(struct tcp_crew *self);
+// What a paced sender writes at a time: a packet, or a few milliseconds of the rate, up to `most`.
+size_t tcp_quantum(uint64_t rate_bps, size_t most);
 // How they do it, for the report.
 const char *tcp_load_technique(const struct tcp_crew *self);
 

@@ -27,6 +27,7 @@
 #define COPY_CHUNK (512 * 1024)
 #define SPLICE_CHUNK (128 * 1024)
 #define QUANTUM_NS (8 * NS_PER_MS) // a paced sender wakes this often; the kernel spreads it
+#define QUANTUM_LEAST 1400         // a packet
 #define QUANTUM_MAX (256 * 1024)
 #define BURST_NS (50 * NS_PER_MS) // what it may catch up on after a late wake-up
 #define LOOK_NS (50 * NS_PER_MS)  // orders are looked at this often when nothing else happens
@@ -152,12 +153,17 @@ static ssize_t put(struct load *self, unsigned stream, size_t size)
 
 // ------------------------------------------------------------------ how much
 
+size_t tcp_quantum(uint64_t rate_bps, size_t most)
+{
+    double bytes = (double)rate_bps / 8e9 * (double)QUANTUM_NS;
+    return bytes < QUANTUM_LEAST ? QUANTUM_LEAST : bytes > (double)most ? most : (size_t)bytes;
+}
+
 static size_t quantum(const struct load *self)
 {
     if (self->crew->flow->sctp)
         return self->crew->message_bytes;
-    double bytes = (double)self->crew->rate_bps / 8e9 * (double)QUANTUM_NS;
-    return bytes < 1400 ? 1400 : bytes > QUANTUM_MAX ? QUANTUM_MAX : (size_t)bytes;
+    return tcp_quantum(self->crew->rate_bps, QUANTUM_MAX);
 }
 
 static void refill(struct load *self, int64_t now_ns)

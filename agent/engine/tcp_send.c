@@ -416,7 +416,8 @@ static bool plan_messages(struct sender *self)
 {
     const struct testspec *spec = &self->flow->order->spec;
     int first = self->flow->fds[0];
-    self->crew.message_bytes = spec->length ? spec->length : sctp_message_default(first, self->rate_bps);
+    self->crew.message_bytes =
+        spec->length ? spec->length : sctp_message_default(first, self->rate_bps);
     self->crew.stream_numbers = spec->streams;
     for (unsigned i = 0; i < self->flow->streams; i++) {
         unsigned granted = sctp_streams_granted(self->flow->fds[i]);
