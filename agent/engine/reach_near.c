@@ -112,18 +112,22 @@ static void finish_error(struct reach *self, struct entry *entry, int error, int
 
 // --------------------------------------------------------------------------------------- one try
 
-// Of an ICMP to a socket of SCTP the kernel tells a number only, no sender and no code: "no route"
-// and "forbidden" of our own kernel would look the same. It is not asked for.
-static void set_options(int fd, unsigned family, Mp__Transport transport, int64_t timeout_ns)
+static void ask_for_icmp(int fd, unsigned family)
 {
     int one = 1;
-    struct linger reset = {.l_onoff = 1, .l_linger = 0};
-    if (transport == MP__TRANSPORT__OVER_SCTP)
-        ;
-    else if (family == AF_INET6)
+    if (family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &one, sizeof one);
     else
         (void)setsockopt(fd, IPPROTO_IP, IP_RECVERR, &one, sizeof one);
+}
+
+static void set_options(int fd, unsigned family, Mp__Transport transport, int64_t timeout_ns)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    // Of SCTP the kernel tells a number only, no sender and no code: "no route" and "forbidden" of
+    // our own would look the same.
+    if (transport != MP__TRANSPORT__OVER_SCTP)
+        ask_for_icmp(fd, family);
     if (transport != MP__TRANSPORT__OVER_UDP)
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     if (transport == MP__TRANSPORT__OVER_SCTP) {
