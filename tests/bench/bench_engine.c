@@ -203,11 +203,7 @@ static void lose(mesh_t *mesh, bool begin)
 
 static double lost(mesh_t *mesh)
 {
-    char *text = mesh_exec(mesh, "router",
-        "nft list counter netdev bench lost | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
-    double count = atof(text);
-    free(text);
-    return count;
+    return mesh_packets(mesh, "router", "netdev bench lost");
 }
 
 static double error_of(const struct contestant *who, json_t *cell, double truth)
@@ -283,9 +279,9 @@ static struct figures measure_theirs(mesh_t *mesh, const struct contestant *who)
 
 static void place_agent(mesh_t *mesh, const char *host, const char *address, const char *under)
 {
-    struct outcome placed = mesh_shell(mesh, 30,
-        "$LAB kill %s TERM; LAB_AGENT_UNDER=\"%s\" $LAB agent %s --address %s", host, under,
-        host, address);
+    struct outcome placed =
+        mesh_shell(mesh, 30, "$LAB kill %s TERM; LAB_AGENT_UNDER=\"%s\" $LAB agent %s --address %s",
+            host, under, host, address);
     if (placed.status != 0)
         fail_msg("agent %s: %s%s", host, placed.out, placed.err);
     outcome_release(&placed);

@@ -53,21 +53,15 @@ static const char FIREWALL[] =
 static int bring_up(void **state)
 {
     *state = mesh_up(TOPOLOGY, "");
-    struct outcome made =
-        mesh_shell(*state, 10, "$LAB exec router nft -f - <<'RULES'\n%sRULES", FIREWALL);
-    if (made.status != 0)
-        fail_msg("nft: %s", made.err);
-    outcome_release(&made);
+    mesh_nft(*state, "router", "%s", FIREWALL);
     return 0;
 }
 
 static double counted(mesh_t *mesh, const char *counter)
 {
-    char *text = mesh_exec(mesh, "router",
-        "nft list counter inet segments %s | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'", counter);
-    double count = atof(text);
-    free(text);
-    return count;
+    char name[64];
+    snprintf(name, sizeof name, "inet segments %s", counter);
+    return mesh_packets(mesh, "router", name);
 }
 
 static void write_policy(mesh_t *mesh, const char *name, const char *text)

@@ -26,27 +26,19 @@ static int bring_up(void **state)
 // Counts light probes that leave a.
 static void count_probes(mesh_t *mesh)
 {
-    struct outcome made = mesh_shell(mesh, 10,
-        "$LAB exec router nft -f - <<'RULES'\n"
+    mesh_nft(mesh, "router",
         "table netdev truth {\n"
         "  counter probes { }\n"
         "  chain seen {\n"
         "    type filter hook ingress device port1 priority 0;\n"
         "    udp length 104 udp dport 5701 counter name probes\n"
         "  }\n"
-        "}\n"
-        "RULES");
-    if (made.status != 0)
-        fail_msg("nft: %s", made.err);
-    outcome_release(&made);
+        "}\n");
 }
 
 static double probes_counted(mesh_t *mesh)
 {
-    char *text = mesh_exec(mesh, "router",
-        "nft list counter netdev truth probes | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
-    double count = atof(text);
-    free(text);
+    double count = mesh_packets(mesh, "router", "netdev truth probes");
     free(mesh_exec(mesh, "router", "nft delete table netdev truth"));
     return count;
 }
@@ -108,18 +100,14 @@ static void where_probes_do_not_pass_the_test_is_as_it_was(void **state)
 static void a_udp_test_that_ends_early_counts_its_loss_to_the_packet(void **state)
 {
     int status;
-    struct outcome made = mesh_shell(*state, 10,
-        "$LAB exec router nft -f - <<'RULES'\n"
+    mesh_nft(*state, "router",
         "table netdev truth {\n"
         "  counter probes { }\n"
         "  chain drops {\n"
         "    type filter hook ingress device port1 priority 0;\n"
         "    udp length 1008 numgen inc mod 10 == 0 counter name probes drop\n"
         "  }\n"
-        "}\n"
-        "RULES");
-    assert_int_equal(made.status, 0);
-    outcome_release(&made);
+        "}\n");
     json_t *run = mesh_json(*state, &status, 60,
         "run udp -b 20M --length 1000 --until 20%% -t 7s -i 500ms --from a --to b -4");
     double truth = probes_counted(*state);
@@ -239,19 +227,14 @@ static void a_providers_allowance_that_moves_is_the_limit(void **state)
 // The ports that the probes of a came from.
 static void collect_ports(mesh_t *mesh)
 {
-    struct outcome made = mesh_shell(mesh, 10,
-        "$LAB exec router nft -f - <<'RULES'\n"
+    mesh_nft(mesh, "router",
         "table netdev truth {\n"
         "  set ports { type inet_service; flags dynamic; size 64; }\n"
         "  chain seen {\n"
         "    type filter hook ingress device port1 priority 0;\n"
         "    udp length 104 udp dport 5701 add @ports { udp sport }\n"
         "  }\n"
-        "}\n"
-        "RULES");
-    if (made.status != 0)
-        fail_msg("nft: %s", made.err);
-    outcome_release(&made);
+        "}\n");
 }
 
 static unsigned ports_collected(mesh_t *mesh)

@@ -62,12 +62,9 @@ static void count_arrivals(mesh_t *mesh, const char *host)
 
 static double arrivals(mesh_t *mesh, const char *host, const char *protocol, unsigned port)
 {
-    char *text = mesh_exec(mesh, host,
-        "nft list counter inet truth %s_%u | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'", protocol,
-        port);
-    double count = atof(text);
-    free(text);
-    return count;
+    char name[64];
+    snprintf(name, sizeof name, "inet truth %s_%u", protocol, port);
+    return mesh_packets(mesh, host, name);
 }
 
 static void start_service(mesh_t *mesh, const char *host, unsigned port, const char *greeting)
@@ -485,10 +482,7 @@ static void a_black_hole_is_found_with_its_direction(void **state)
             fail_msg("%s is not %s", text_at(cell, "black_hole"), holes[i].direction);
         assert_true(number_at(cell, "path_mtu") == 1280);
         json_decref(run);
-        char *count = mesh_exec(mesh, "router",
-            "nft list counter inet hole dropped | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
-        assert_true(atoi(count) > 0);
-        free(count);
+        assert_true(mesh_packets(mesh, "router", "inet hole dropped") > 0);
         free(mesh_exec(mesh, "router", "nft delete table inet hole"));
     }
 }

@@ -194,8 +194,7 @@ static void a_window_of_two_segments_is_named_as_the_limit(void **state)
 
 static void loss_one_way_is_seen_by_the_sender_of_that_way(void **state)
 {
-    done(*state,
-        "$LAB exec router nft -f - <<'RULES'\n"
+    mesh_nft(*state, "router",
         "table netdev loss {\n"
         "  counter dropped { }\n"
         "  chain drops {\n"
@@ -203,18 +202,14 @@ static void loss_one_way_is_seen_by_the_sender_of_that_way(void **state)
         "    tcp sport 5701 meta length > 500 numgen inc mod 50 == 0 counter name dropped drop\n"
         "    tcp dport 5701 meta length > 500 numgen inc mod 50 == 0 counter name dropped drop\n"
         "  }\n"
-        "}\n"
-        "RULES");
+        "}\n");
     json_t *cell, *run = run_of(*state, &cell, "jumbo", "plain", "-b 20M -t 1s -O 0s");
     assert_true(number_at(cell, "retransmits") > 0);
     json_decref(run);
     run = run_of(*state, &cell, "plain", "jumbo", "-b 20M -t 1s -O 0s");
     assert_true(number_at(cell, "retransmits") == 0);
     json_decref(run);
-    char *text = mesh_exec(*state, "router",
-        "nft list counter netdev loss dropped | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
-    assert_true(atoi(text) > 0);
-    free(text);
+    assert_true(mesh_packets(*state, "router", "netdev loss dropped") > 0);
     done(*state, "$LAB exec router nft delete table netdev loss");
 }
 

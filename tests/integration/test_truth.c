@@ -23,29 +23,20 @@ static int bring_up(void **state)
 // bridge port's ingress is invisible to the sender, its egress to the receiver.
 static void drop_at(mesh_t *mesh, const char *port, const char *hook, const char *match)
 {
-    struct outcome made = mesh_shell(mesh, 10,
-        "$LAB exec router nft -f - <<'RULES'\n"
+    mesh_nft(mesh, "router",
         "table netdev truth {\n"
         "  counter dropped { }\n"
         "  chain drops {\n"
         "    type filter hook %s device %s priority 0;\n"
         "    %s counter name dropped drop\n"
         "  }\n"
-        "}\n"
-        "RULES",
+        "}\n",
         hook, port, match);
-    if (made.status != 0)
-        fail_msg("nft: %s", made.err);
-    outcome_release(&made);
 }
 
 static double dropped(mesh_t *mesh)
 {
-    char *text = mesh_exec(mesh, "router",
-        "nft list counter netdev truth dropped | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
-    double count = atof(text);
-    free(text);
-    return count;
+    return mesh_packets(mesh, "router", "netdev truth dropped");
 }
 
 static void stop_dropping(mesh_t *mesh)
@@ -88,27 +79,21 @@ static void random_loss_equals_the_counter_and_the_way_back_is_clean(void **stat
 
 static void drops_at_the_senders_own_egress_are_not_the_networks(void **state)
 {
-    struct outcome made = mesh_shell(*state, 10,
-        "$LAB exec a nft -f - <<'RULES'\n"
+    mesh_nft(*state, "a",
         "table netdev truth {\n"
         "  counter dropped { }\n"
         "  chain drops {\n"
         "    type filter hook egress device eth0 priority 0;\n"
         "    udp length 1408 numgen inc mod 20 == 0 counter name dropped drop\n"
         "  }\n"
-        "}\n"
-        "RULES");
-    assert_int_equal(made.status, 0);
-    outcome_release(&made);
+        "}\n");
     int status;
     json_t *run = mesh_json(*state, &status, 60, "run udp -b 100M -t 1s --from a --to b");
-    char *text = mesh_exec(*state, "a",
-        "nft list counter netdev truth dropped | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
+    double truth = mesh_packets(*state, "a", "netdev truth dropped");
     free(mesh_exec(*state, "a", "nft delete table netdev truth"));
     json_t *cell = cell_of(run, "udp", "a", "b");
-    assert_true(number_at(cell, "packets.lost_sender") == atof(text));
+    assert_true(number_at(cell, "packets.lost_sender") == truth);
     assert_true(number_at(cell, "packets.lost_network") == 0);
-    free(text);
     json_decref(run);
 }
 

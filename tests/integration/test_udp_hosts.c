@@ -307,8 +307,7 @@ static void a_receiver_that_stands_still_for_two_seconds_holds_the_load(void **s
 // The first and the last 100 datagrams of the load, as the router counts bytes.
 static void drops_at_the_very_start_and_end_are_counted_to_the_packet(void **state)
 {
-    struct outcome made = mesh_shell(*state, 10,
-        "$LAB exec router nft -f - <<'RULES'\n"
+    mesh_nft(*state, "router",
         "table netdev edge {\n"
         "  counter dropped { }\n"
         "  chain drops {\n"
@@ -316,16 +315,10 @@ static void drops_at_the_very_start_and_end_are_counted_to_the_packet(void **sta
         "    udp length 1008 quota until 100000 bytes counter name dropped drop\n"
         "    udp length 1008 quota over 800000 bytes counter name dropped drop\n"
         "  }\n"
-        "}\n"
-        "RULES");
-    assert_int_equal(made.status, 0);
-    outcome_release(&made);
+        "}\n");
     json_t *run, *cell = measure(*state, "-4 -b 10M --length 1000 -t 1s", "a", "b", &run);
-    char *text = mesh_exec(*state, "router",
-        "nft list counter netdev edge dropped | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'");
+    double truth = mesh_packets(*state, "router", "netdev edge dropped");
     free(mesh_exec(*state, "router", "nft delete table netdev edge"));
-    double truth = atof(text);
-    free(text);
     assert_true(truth >= 90);
     assert_true(number_at(cell, "packets.lost_network") == truth);
     assert_true(number_at(cell, "packets.loss_bursts") <= 2);
@@ -347,8 +340,7 @@ static double dropped_of_the_flood(mesh_t *mesh, double length)
 
 static void a_flood_of_several_threads_is_counted_to_the_packet(void **state)
 {
-    struct outcome made = mesh_shell(*state, 10,
-        "$LAB exec router nft -f - <<'RULES'\n"
+    mesh_nft(*state, "router",
         "table netdev flood {\n"
         "  counter dropped { }\n"
         "  chain drops {\n"
@@ -356,10 +348,7 @@ static void a_flood_of_several_threads_is_counted_to_the_packet(void **state)
         "    udp length >= 1008 @th,64,8 0x4c @th,80,8 0 numgen inc mod 7 == 0 "
         "counter name dropped drop\n"
         "  }\n"
-        "}\n"
-        "RULES");
-    assert_int_equal(made.status, 0);
-    outcome_release(&made);
+        "}\n");
     json_t *run, *cell = measure(*state, "-4 -b max -P 4 --length 1000 -t 1s", "a", "b", &run);
     double truth = dropped_of_the_flood(*state, 1000);
     free(mesh_exec(*state, "router", "nft delete table netdev flood"));

@@ -234,17 +234,13 @@ static void blocked_ports_are_held_and_broken(void **state)
 static void what_a_test_sends_bears_its_dscp(void **state)
 {
     static const char *const families[] = {"-4", "-6"};
-    struct outcome made = mesh_shell(*state, 10,
-        "$LAB exec router nft -f - <<'END'\n"
+    mesh_nft(*state, "router",
         "table bridge look {\n chain pre {\n type filter hook prerouting priority 0;\n"
         " ether type ip ip protocol sctp counter\n"
         " ether type ip ip protocol sctp ip dscp 46 counter\n"
         " ether type ip6 ip6 nexthdr sctp counter\n"
         " ether type ip6 ip6 nexthdr sctp ip6 dscp 46 counter\n"
-        "}\n}\nEND\n");
-    if (made.status != 0)
-        fail_msg("nft: %s", made.err);
-    outcome_release(&made);
+        "}\n}\n");
     for (int i = 0; i < 2; i++) {
         struct outcome ran = mesh_meshperf(
             *state, 60, "-q run sctp %s -t 500ms -b 3M --dscp 46 --from h1 --to h2", families[i]);

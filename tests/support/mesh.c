@@ -216,6 +216,27 @@ char *mesh_exec(mesh_t *self, const char *host, const char *format, ...)
     return outcome.out;
 }
 
+void mesh_nft(mesh_t *self, const char *host, const char *rules, ...)
+{
+    va_list arguments;
+    va_start(arguments, rules);
+    char *text = format_text(rules, arguments);
+    va_end(arguments);
+    free(mesh_exec(self, host, "nft -f - <<'RULES'\n%s\nRULES", text));
+    free(text);
+}
+
+double mesh_packets(mesh_t *self, const char *host, const char *counter)
+{
+    char *text = mesh_exec(self, host, "nft list counter %s", counter);
+    const char *at = strstr(text, "packets ");
+    double packets;
+    if (!at || sscanf(at, "packets %lf", &packets) != 1)
+        fail_msg("no counter %s in %s", counter, text);
+    free(text);
+    return packets;
+}
+
 struct outcome mesh_meshperf(mesh_t *self, int timeout_s, const char *format, ...)
 {
     va_list arguments;

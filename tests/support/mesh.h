@@ -42,6 +42,12 @@ struct outcome mesh_shell(mesh_t *self, int timeout_s, const char *format, ...)
 char *mesh_exec(mesh_t *self, const char *host, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+// Rules for nft -f, in a host's namespace; fails the test unless they are taken.
+void mesh_nft(mesh_t *self, const char *host, const char *rules, ...)
+    __attribute__((format(printf, 3, 4)));
+// What a named counter has seen: COUNTER is FAMILY TABLE NAME.
+double mesh_packets(mesh_t *self, const char *host, const char *counter);
+
 // meshperf ARGUMENTS.
 struct outcome mesh_meshperf(mesh_t *self, int timeout_s, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -54,7 +60,8 @@ json_t *mesh_json(mesh_t *self, int *status, int timeout_s, const char *format, 
 #define MESH_TRIES 10
 
 // Runs meshperf's TEST of one pair with these options; must be ok. Up to MESH_TRIES times, until
-// `good` (NULL: once) says yes; the caller judges the last one. The document is the caller's, *cell is in it.
+// `good` (NULL: once) says yes; the caller judges the last one. The document is the caller's, *cell
+// is in it.
 json_t *mesh_measured(mesh_t *self, bool (*good)(json_t *cell), json_t **cell, const char *test,
     const char *from, const char *to, const char *options);
 
