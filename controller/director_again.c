@@ -1,7 +1,9 @@
 // Cells that are measured more than once. With passes a cell is committed after each of them, with
 // what is known by then, and waits again until the whole mesh has been measured as often. After a
 // bandwidth test in which others went on beside it, some cells are measured again with the mesh to
-// themselves: drawn by the seed, which shows the bias of all, and the worst ones.
+// themselves: drawn by the seed, which shows the bias of all, and the worst ones. And where it was
+// asked for, cells that the network limited are measured once more with several streams, in the
+// order and the mode of the run.
 //
 // What a cell was so far is kept here packed, about a kilobyte, until nothing more comes.
 
@@ -9,6 +11,7 @@
 
 #include <math.h>
 
+#include "verdict.h"
 #include "wire.h"
 
 #define NOTE_SIZE 300
@@ -37,6 +40,11 @@ static Mp__Cell *recall(const struct run *self, uint32_t index)
     return kept->bytes ? mp__cell__unpack(NULL, kept->size, kept->bytes) : NULL;
 }
 
+static const struct phase *phase_of(const struct run *self, uint32_t index)
+{
+    return &self->options.phases[self->places[index].phase];
+}
+
 static struct recheck *recheck_of(struct run *self, uint32_t index)
 {
     return &self->rechecks[self->places[index].phase];
@@ -58,8 +66,10 @@ void again_prepare(struct run *self)
     bool needed = self->options.passes > 1;
     self->alone = NO_CELL;
     for (uint32_t p = 0; p < self->options.phase_count; p++) {
-        if (!planner_rechecks(&self->options.phases[p]) ||
-            self->phase_first[p] == self->phase_first[p + 1])
+        if (self->phase_first[p] == self->phase_first[p + 1])
+            continue;
+        needed = needed || self->options.phases[p].flow_check;
+        if (!planner_rechecks(&self->options.phases[p]))
             continue;
         draw(self, p);
         needed = true;
@@ -83,7 +93,18 @@ bool again_due(const struct run *self, uint32_t index)
     const struct cell_state *state = &self->cells[index];
     if (state->step != CELL_WAITS)
         return false;
-    return self->alone != NO_CELL ? index == self->alone : state->passes == self->pass;
+    if (self->alone != NO_CELL)
+        return index == self->alone;
+    return self->checks_flows ? state->again & AGAIN_NOW : state->passes == self->pass;
+}
+
+void again_spec(const struct run *self, uint32_t index, struct testspec *spec)
+{
+    const struct testspec *usual = &phase_of(self, index)->spec;
+    if (self->checks_flows)
+        testspec_flow_check(usual, spec);
+    else
+        *spec = *usual;
 }
 
 Mp__Cell *again_absorb(struct run *self, Mp__Cell *measured)
@@ -93,7 +114,10 @@ Mp__Cell *again_absorb(struct run *self, Mp__Cell *measured)
     uint32_t passes = self->options.passes;
     if (state->again & AGAIN_NOW) {
         Mp__Cell *cell = recall(self, index);
-        passes_recheck(cell, measured, state->again & AGAIN_DRAWN);
+        if (state->again & AGAIN_FLOWS)
+            passes_flow_check(cell, measured, TESTSPEC_FLOW_CHECK_STREAMS);
+        else
+            passes_recheck(cell, measured, state->again & AGAIN_DRAWN);
         mp__cell__free_unpacked(measured, NULL);
         return cell;
     }
@@ -154,13 +178,25 @@ static void note_recheck(struct run *self, const Mp__Cell *cell)
         recheck->bias[alone->sampled ? 1 : 0][(*count)++] = alone->bias;
 }
 
+static void note_flows(struct run *self, const Mp__Cell *cell)
+{
+    struct cell_state *state = &self->cells[cell->index];
+    state->again = !cell->flow_check && verdict_flows_open(cell) ? AGAIN_FLOWS : 0;
+    if (!cell->flow_check || !cell->flow_check->has_gain)
+        return;
+    self->flows_checked++;
+    self->flows_capped += cell->limiter->subtype && strcmp(cell->limiter->subtype, "flow_cap") == 0;
+}
+
 // Final, and committed.
 static void settle(struct run *self, const Mp__Cell *cell)
 {
     struct cell_state *state = &self->cells[cell->index];
     if (!self->kept)
         return;
-    if (cell->recheck)
+    if (phase_of(self, cell->index)->flow_check)
+        note_flows(self, cell);
+    else if (cell->recheck)
         note_recheck(self, cell);
     else if (recheck_of(self, cell->index)->wanted && cell->state == MP__CELL_STATE__OK &&
              cell->has_bandwidth_bps)
@@ -212,22 +248,59 @@ static uint32_t next_alone(const struct run *self)
     return NO_CELL;
 }
 
-bool again_next(struct run *self)
+// From committed to waiting.
+static void reopen(struct run *self, uint32_t index)
 {
-    self->alone = self->kept && !self->cancelled ? next_alone(self) : NO_CELL;
-    if (self->alone == NO_CELL)
-        return false;
-    struct cell_state *state = &self->cells[self->alone];
-    const struct cell_place *place = &self->places[self->alone];
+    struct cell_state *state = &self->cells[index];
     state->step = CELL_WAITS;
     state->again |= AGAIN_NOW;
     state->attempts = state->requeued = 0;
     self->committed--;
-    self->waiting[place->phase]++;
+    self->waiting[self->places[index].phase]++;
     self->dirty = true;
+}
+
+static bool open_flows(struct run *self)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < self->cell_count; i++) {
+        if (!(self->cells[i].again & AGAIN_FLOWS))
+            continue;
+        reopen(self, i);
+        any = true;
+    }
+    self->checks_flows = any;
+    return any;
+}
+
+bool again_next(struct run *self)
+{
+    if (!self->kept || self->cancelled)
+        return false;
+    self->alone = next_alone(self);
+    if (self->alone == NO_CELL)
+        return open_flows(self);
+    const struct cell_place *place = &self->places[self->alone];
+    reopen(self, self->alone);
     if (!run_agent_there(self, place->from) || !run_agent_there(self, place->to))
         run_cell_end(self, self->alone, MP__CELL_STATE__LOST, "an agent of this pair went away");
     return true;
+}
+
+double again_left_s(const struct run *self)
+{
+    double left_s = 0;
+    struct testspec check;
+    for (uint32_t p = 0; self->checks_flows && p < self->options.phase_count; p++) {
+        const struct testspec *spec = &self->options.phases[p].spec;
+        uint32_t cells = self->phase_first[p + 1] - self->phase_first[p];
+        if (self->waiting[p] == 0)
+            continue;
+        testspec_flow_check(spec, &check);
+        left_s += self->expected_s[p] * self->waiting[p] / cells * planner_test_expected_s(&check) /
+                  planner_test_expected_s(spec);
+    }
+    return left_s;
 }
 
 static char *bias_words(double bias, char words[48])
@@ -280,6 +353,14 @@ static void summarize(struct run *self, const struct phase *phase, struct rechec
 
 void again_summarize(struct run *self)
 {
+    char note[NOTE_SIZE];
+    if (self->flows_checked > 0) {
+        snprintf(note, sizeof note,
+            "tcp: %u cell%s measured once more with %d streams; each flow is limited in %u",
+            self->flows_checked, self->flows_checked == 1 ? " was" : "s were",
+            TESTSPEC_FLOW_CHECK_STREAMS, self->flows_capped);
+        add_note(self->info, note);
+    }
     for (uint32_t p = 0; p < self->options.phase_count; p++) {
         struct recheck *recheck = &self->rechecks[p];
         if (recheck->bias_count[0] + recheck->bias_count[1] > 0)

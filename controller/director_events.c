@@ -69,7 +69,7 @@ static void append(struct run *run, Mp__Event *message)
 
 void events_result(struct run *run, Mp__Cell **cell_p)
 {
-    bool again = (*cell_p)->recheck != NULL;
+    bool again = (*cell_p)->recheck || (*cell_p)->flow_check;
     Mp__Event *message = event_new(run, again ? MP__EVENT__KIND__RECHECK : MP__EVENT__KIND__RESULT);
     message->cell = *cell_p;
     *cell_p = NULL;

@@ -11,7 +11,8 @@
 //   director_batches.c which cells the next batch of light probes has
 //   director_light.c   one batch of light probes
 //   director_arm.c     how it gets ready
-//   director_again.c   cells that are measured more than once: passes, and alone after the run
+//   director_again.c   cells that are measured more than once: passes, alone after the run, and with
+//                      several streams
 //   director_port.c    what is different where the probes are of ports
 //   director_events.c  what followers of a run are told
 
@@ -93,7 +94,8 @@ enum again {
     AGAIN_DRAWN = 1, // to be measured again alone: drawn by the seed
     AGAIN_WORST = 2, // or because it is one of the worst
     AGAIN_NOW = 4,   // its turn has come
-    AGAIN_DONE = 8
+    AGAIN_DONE = 8,
+    AGAIN_FLOWS = 16 // to be measured once more with several streams
 };
 
 // A cell as far as it is known, packed.
@@ -160,6 +162,8 @@ struct run {
     struct recheck rechecks[PLANNER_PHASES_MAX];
     uint32_t alone; // the cell that is measured again alone, or NO_CELL
     double alone_s; // time that such tests took
+    bool checks_flows; // what waits now are cells that get several streams
+    uint32_t flows_checked, flows_capped; // such cells, and how many were limited by flow
 
     uint32_t phase;         // the active one, or NO_PHASE
     scheduler_t *scheduler; // of the active phase, unless it is a concurrent light one
@@ -181,6 +185,7 @@ struct run {
 
 struct test {
     struct run *run;
+    struct testspec spec;
     char id_text[ID_TEXT_SIZE];
     uint8_t id[ID_SIZE], key[KEY_SIZE];
     uint32_t cell, back;         // back: the other direction's cell with bidir, or NO_CELL
@@ -325,6 +330,8 @@ void again_prepare(struct run *self);
 void again_release(struct run *self);
 // Is this cell one of those that the active phase measures now?
 bool again_due(const struct run *self, uint32_t index);
+// What is measured of it now.
+void again_spec(const struct run *self, uint32_t index, struct testspec *spec);
 // A measurement becomes a cell: with the earlier passes, or beside the value that it had in the run.
 // Takes the cell.
 Mp__Cell *again_absorb(struct run *self, Mp__Cell *measured);
@@ -332,8 +339,11 @@ Mp__Cell *again_absorb(struct run *self, Mp__Cell *measured);
 bool again_committed(struct run *self, const Mp__Cell *cell);
 // A cell that an earlier life of the controller committed.
 void again_restore(struct run *self, const Mp__Cell *cell);
-// The next cell to be measured alone goes back into the plan. False: there is none.
+// The next cell to be measured alone goes back into the plan, or all those whose flows are checked.
+// False: there is none.
 bool again_next(struct run *self);
+// Seconds that the flow checks still to be done will take; 0: there are none.
+double again_left_s(const struct run *self);
 void again_summarize(struct run *self); // at the end, into the run's info
 
 // ------------------------------------------------------------------------------ director_phase.c

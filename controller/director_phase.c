@@ -263,7 +263,8 @@ static void phase_choose(struct run *self)
     run_phase_leave(self);
     for (uint32_t p = 0; p < self->options.phase_count && self->alone == NO_CELL; p++)
         judge_cells(self, p);
-    if (self->options.passes > 1 && self->alone == NO_CELL && !pass_choose(self))
+    bool again = self->alone != NO_CELL || self->checks_flows;
+    if (self->options.passes > 1 && !again && !pass_choose(self))
         return;
     for (uint32_t p = 0; p < self->options.phase_count; p++) {
         if (self->waiting[p] == 0 || !phase_startable(self, p))

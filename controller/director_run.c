@@ -396,6 +396,7 @@ void run_refresh(struct run *self)
     }
     if (self->resumed && results > 0)
         eta_s = info->elapsed_s * (most - results) / results;
+    eta_s += again_left_s(self);
     info->has_results = true;
     info->results = results;
     info->has_eta_s = eta_s > 0 || results == most;

@@ -76,6 +76,10 @@ int director_plan(director_t *self, const Mp__RunRequest *request, Mp__PlanAnswe
     if (forecast.rechecks)
         note(&notes, "%u cell%s measured again alone afterwards, in about %.1f s",
             forecast.rechecks, forecast.rechecks == 1 ? " is" : "s are", forecast.recheck_s);
+    if (forecast.flow_checks)
+        note(&notes, "up to %u cell%s measured once more with %d streams, in about %.1f s",
+            forecast.flow_checks, forecast.flow_checks == 1 ? " is" : "s are",
+            TESTSPEC_FLOW_CHECK_STREAMS, forecast.flow_check_s);
     mp__plan_answer__init(answer);
     answer->pairs = plan.pairs;
     answer->tests = forecast.tests;
@@ -288,6 +292,6 @@ bool director_wants_cells(const Mp__RunInfo *info)
         return false;
     bool wants = options.passes > 1;
     for (size_t p = 0; p < options.phase_count; p++)
-        wants = wants || planner_rechecks(&options.phases[p]);
+        wants = wants || planner_rechecks(&options.phases[p]) || options.phases[p].flow_check;
     return wants;
 }

@@ -17,11 +17,6 @@ static const char *end_name(const struct test *self, int end)
     return self->run->names[end == 0 ? self->from : self->to];
 }
 
-static const struct phase *phase_of(const struct test *self)
-{
-    return &self->run->options.phases[self->run->places[self->cell].phase];
-}
-
 static int end_of(const struct test *self, uint32_t agent_id)
 {
     return agent_id == self->ends[0] ? 0 : agent_id == self->ends[1] ? 1 : -1;
@@ -262,7 +257,7 @@ static void name_cap(const struct test *self, Mp__EndReport *report)
 
 static void test_merge(struct test *self)
 {
-    const struct testspec *spec = &phase_of(self)->spec;
+    const struct testspec *spec = &self->spec;
     Mp__Cell *there = NULL, *back = NULL;
     bool complete = true;
     for (int end = 0; end < 2; end++)
@@ -371,7 +366,7 @@ void test_result(struct test *self, uint32_t agent_id, const Mp__Result *result)
 static void fill_ticket(
     const struct test *self, int end, const char *const addresses[2], Mp__Ticket *ticket)
 {
-    const struct testspec *spec = &phase_of(self)->spec;
+    const struct testspec *spec = &self->spec;
     mp__ticket__init(ticket);
     ticket->test_id = (ProtobufCBinaryData){ID_SIZE, (uint8_t *)self->id};
     ticket->key = (ProtobufCBinaryData){KEY_SIZE, (uint8_t *)self->key};
@@ -402,7 +397,7 @@ static int send_order(struct test *self, int end)
 {
     director_t *director = self->run->director;
     const char *addresses[2];
-    const struct testspec *spec = &phase_of(self)->spec;
+    const struct testspec *spec = &self->spec;
     const struct agent *from = run_agent(self->run, self->from),
                        *to = run_agent(self->run, self->to);
     if (!from || !to || !planner_addresses(spec, from, to, &addresses[0], &addresses[1]))
@@ -455,7 +450,7 @@ void test_ready(struct test *self, uint32_t agent_id)
     int end = end_of(self, agent_id);
     if (end < 0 || !self->listens[end] || self->started)
         return;
-    const struct testspec *spec = &phase_of(self)->spec;
+    const struct testspec *spec = &self->spec;
     self->started = true;
     self->asked_mono_ns = clock_mono(self->run->director->clock);
     self->late_mono_ns = 0;
@@ -468,16 +463,16 @@ void test_ready(struct test *self, uint32_t agent_id)
 void test_start(struct run *run, uint32_t from, uint32_t to)
 {
     director_t *director = run->director;
-    const struct phase *phase = &run->options.phases[run->phase];
     struct test *self = zmalloc(sizeof *self);
     self->run = run;
     self->from = from;
     self->to = to;
     self->cell = run_cell_of(run, run->phase, from, to);
-    self->back = phase->spec.bidir ? run_cell_of(run, run->phase, to, from) : NO_CELL;
+    again_spec(run, self->cell, &self->spec);
+    self->back = self->spec.bidir ? run_cell_of(run, run->phase, to, from) : NO_CELL;
     self->ends[0] = run->hosts[from]->agent_id;
     self->ends[1] = run->hosts[to]->agent_id;
-    self->listens[phase->spec.reverse_connect ? 0 : 1] = true;
+    self->listens[self->spec.reverse_connect ? 0 : 1] = true;
     self->reserved_mono_ns = self->asked_mono_ns = clock_mono(director->clock);
     randombytes_buf(self->id, sizeof self->id);
     randombytes_buf(self->key, sizeof self->key);

@@ -6,6 +6,7 @@
 
 #include "mix.h"
 #include "testspec.h"
+#include "verdict.h"
 #include "wire.h"
 
 // ------------------------------------------------------------------------------------- numbers
@@ -337,6 +338,23 @@ void passes_recheck(Mp__Cell *cell, const Mp__Cell *alone, bool sampled)
     if (cell->recheck)
         mp__pass__free_unpacked(cell->recheck, NULL);
     cell->recheck = pass;
+}
+
+void passes_flow_check(Mp__Cell *cell, const Mp__Cell *measured, uint32_t streams)
+{
+    Mp__Pass *pass = pass_new(measured, 0);
+    pass->has_streams = true;
+    pass->streams = streams;
+    pass->has_gain = cell->has_bandwidth_bps && cell->bandwidth_bps > 0 &&
+                     measured->state == MP__CELL_STATE__OK && measured->has_bandwidth_bps;
+    if (pass->has_gain) {
+        double one_bps = verdict_flows_one_bps(cell);
+        pass->gain = measured->bandwidth_bps / one_bps;
+        verdict_flows(cell->limiter, streams, one_bps, measured->bandwidth_bps);
+    }
+    if (cell->flow_check)
+        mp__pass__free_unpacked(cell->flow_check, NULL);
+    cell->flow_check = pass;
 }
 
 static uint32_t share(uint32_t cells, uint32_t percent, uint32_t most)

@@ -1,8 +1,8 @@
 #ifndef MESHPERF_PASSES_H
 #define MESHPERF_PASSES_H
 
-// One cell from several measurements of its pair: the passes of a run, and a measurement alone
-// after a run in which tests went on beside each other. Pure.
+// One cell from several measurements of its pair: the passes of a run, a measurement alone after a
+// run in which tests went on beside each other, and one with several streams. Pure.
 //
 // Of several passes bandwidth, wire rates, jitter, loss, retransmits and the RTT distributions are
 // the medians over the passes that are ok, field by field. What has no median (limiter, packets,
@@ -23,6 +23,10 @@ Mp__Cell *passes_add(Mp__Cell *so_far, Mp__Cell *measured, uint32_t number, bool
 
 // Notes at `cell` what the same pair read alone; `sampled`: drawn, not chosen for being bad.
 void passes_recheck(Mp__Cell *cell, const Mp__Cell *alone, bool sampled);
+
+// Notes at `cell` what the same pair read with `streams` streams instead of one, and says so in its
+// limiter if each flow is what the network limits.
+void passes_flow_check(Mp__Cell *cell, const Mp__Cell *measured, uint32_t streams);
 
 // Of how many ok cells of a test of `cells` the recheck consists: drawn ones, 2 % and at least 1,
 // and the worst, 1 % and at least 1, up to these.

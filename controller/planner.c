@@ -76,6 +76,36 @@ static int shared_fill(
     return 0;
 }
 
+// One stream, as fast as it can be, beside nothing else: only such a cell is comparable.
+static int flow_check_fill(
+    const Mp__RunRequest *request, struct plan_options *options, struct director_refusal *refusal)
+{
+    struct phase *tcp = NULL;
+    if (!request->has_flow_check || !request->flow_check)
+        return 0;
+    for (size_t p = 0; p < options->phase_count; p++)
+        if (options->phases[p].spec.kind == TEST_TCP)
+            tcp = &options->phases[p];
+    if (!tcp)
+        return refuse(refusal, INVALID, "--flow-check is for tcp");
+    if (tcp->spec.parallel != 1)
+        return refuse(refusal, INVALID,
+            "--flow-check compares several streams with one: it does not go with --parallel");
+    if (testspec_rate_stated(&tcp->spec))
+        return refuse(refusal, INVALID,
+            "--flow-check does not go with --bitrate: a stated rate limits all streams together");
+    if (tcp->spec.bidir)
+        return refuse(refusal, INVALID,
+            "--flow-check does not go with --bidir: each direction would be judged beside the "
+            "other's load");
+    if (tcp->mode != MP__MODE__ISOLATED)
+        return refuse(refusal, INVALID,
+            "--flow-check needs the mode isolated: tests beside each other take bandwidth from "
+            "one another");
+    tcp->flow_check = true;
+    return 0;
+}
+
 int planner_options(
     const Mp__RunRequest *request, struct plan_options *options, struct director_refusal *refusal)
 {
@@ -83,6 +113,8 @@ int planner_options(
     int rc = phases_fill(request, options, refusal);
     if (rc == 0)
         rc = shared_fill(request, options, refusal);
+    if (rc == 0)
+        rc = flow_check_fill(request, options, refusal);
     if (rc != 0)
         return rc;
     options->seed = request->has_seed ? request->seed : 1;

@@ -28,6 +28,7 @@ struct phase {
     struct testspec spec;
     bool light;    // latency, path, port: batches of light probes
     Mp__Mode mode; // isolated unless asked otherwise; light: concurrent
+    bool flow_check; // cells that the network limits are measured once more, with several streams
 };
 
 struct plan_shared {
@@ -146,15 +147,15 @@ double planner_test_expected_s(const struct testspec *spec);
 // Are some cells of this phase measured again alone afterwards? Where tests may disturb each other.
 bool planner_rechecks(const struct phase *phase);
 
-// Of all passes; bytes and expected times include what is measured again alone, the number of tests
-// and the bound do not.
+// Of all passes; bytes and expected times include what is measured again alone and what a flow check
+// may come to, the number of tests and the bound do not.
 struct forecast {
     uint64_t tests, bytes_max;
     bool unbounded_bytes;
     double expected_s, expected_p95_s, lower_bound_s;
     double phase_expected_s[PLANNER_PHASES_MAX]; // of one pass
-    double recheck_s;
-    uint32_t rechecks; // cells
+    double recheck_s, flow_check_s;
+    uint32_t rechecks, flow_checks; // cells
     char bound_by[200];
 };
 void planner_forecast(const struct plan *plan, struct forecast *forecast);

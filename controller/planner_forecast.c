@@ -250,6 +250,25 @@ static void forecast_rechecks(const struct plan *plan, struct forecast *forecast
     forecast->expected_p95_s += forecast->recheck_s;
 }
 
+// At worst the network limits every cell. The order is that of the phase, so the time shrinks as
+// the single test does.
+static void forecast_flow_checks(const struct plan *plan, struct forecast *forecast)
+{
+    for (size_t p = 0; p < plan->options.phase_count; p++) {
+        const struct phase *phase = &plan->options.phases[p];
+        struct testspec check;
+        if (!phase->flow_check)
+            continue;
+        testspec_flow_check(&phase->spec, &check);
+        for (size_t i = 0; i < plan->place_count; i++)
+            forecast->flow_checks += plan->places[i].phase == p;
+        forecast->flow_check_s += forecast->phase_expected_s[p] * planner_test_expected_s(&check) /
+                                  planner_test_expected_s(&phase->spec);
+    }
+    forecast->expected_s += forecast->flow_check_s;
+    forecast->expected_p95_s += forecast->flow_check_s;
+}
+
 void planner_forecast(const struct plan *plan, struct forecast *forecast)
 {
     double worst_bound_s = 0;
@@ -264,4 +283,5 @@ void planner_forecast(const struct plan *plan, struct forecast *forecast)
     forecast->expected_p95_s *= passes;
     forecast->lower_bound_s *= passes;
     forecast_rechecks(plan, forecast);
+    forecast_flow_checks(plan, forecast);
 }

@@ -28,7 +28,7 @@ static int cell_put(struct db *db, struct job *job)
         (int64_t)cell->kind, (int64_t)cell->from, (int64_t)cell->to, (int64_t)cell->state,
         cell->reason, cell->started_wall_ns, cell->has_bandwidth_bps, cell->bandwidth_bps,
         cell->has_loss_ratio, cell->loss_ratio, cell->has_jitter_s, cell->jitter_s, (int)rtt,
-        rtt ? cell->rtt->p50 : 0.0, bytes, size, (int64_t)(cell->recheck != NULL));
+        rtt ? cell->rtt->p50 : 0.0, bytes, size, (int64_t)(cell->recheck || cell->flow_check));
     free(bytes);
     return rc;
 }

@@ -110,7 +110,7 @@ static const char *const statements[SQL_STATEMENTS] = {
     [SQL_POLICY_ADD] = "INSERT INTO policy VALUES (?, ?)",
     [SQL_POLICY_GET] = "SELECT length(text), substr(text, ?2, ?3) FROM policy WHERE run = ?1",
     // A late second copy of a final cell changes nothing, but what comes after one of its passes
-    // (state 1) or of its being measured again (?15) does; a cell of a run that is not stored (its
+    // (state 1) or of its being measured again (?15: alone, or its flows) does; a cell of a run that is not stored (its
     // start was refused) belongs nowhere.
     [SQL_CELL_PUT] = "INSERT INTO cell SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
                      " ?11, ?12, ?13, ?14 WHERE EXISTS (SELECT 1 FROM run WHERE number = ?2)"

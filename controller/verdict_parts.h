@@ -6,6 +6,7 @@
 //   verdict.c        the rules for streams, and the runner-up
 //   verdict_facts.c  what the rules look at, from both ends' reports
 //   verdict_udp.c    the rules for datagrams
+//   verdict_flows.c  is it each flow that the network limits?
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -224,6 +224,15 @@ void testspec_to_wire(const struct testspec *spec, Mp__TestSpec *wire)
     wire->congestion = *spec->congestion ? (char *)spec->congestion : NULL;
 }
 
+void testspec_flow_check(const struct testspec *spec, struct testspec *check)
+{
+    *check = *spec;
+    check->parallel = TESTSPEC_FLOW_CHECK_STREAMS;
+    check->until = 0;
+    if (check->duration_ns > TESTSPEC_FLOW_CHECK_NS)
+        check->duration_ns = TESTSPEC_FLOW_CHECK_NS;
+}
+
 int64_t testspec_omit_max_ns(const struct testspec *spec)
 {
     bool flood = spec->kind == TEST_UDP && spec->bitrate_max && spec->omit_ns == 0;

@@ -31,6 +31,8 @@ enum test_kind {
 #define TESTSPEC_FLOWS_DEFAULT 16
 #define TESTSPEC_FLOWS_MAX 256
 #define TESTSPEC_PASSES_MAX 100 // of a run
+#define TESTSPEC_FLOW_CHECK_STREAMS 8
+#define TESTSPEC_FLOW_CHECK_NS INT64_C(3000000000)           // at most
 #define TESTSPEC_UNTIL_MIN 0.001
 #define TESTSPEC_UNTIL_MAX 0.5
 #define TESTSPEC_STREAMS_MAX 1024
@@ -93,6 +95,8 @@ int64_t testspec_omit_max_ns(const struct testspec *spec);
 int64_t testspec_idle_ns(const struct testspec *spec);
 // Port and path: a batch of probes, and a listener for it, last at most attempts * timeout + 2 s.
 int64_t testspec_listen_ns(const struct testspec *spec);
+// The test of a flow check: this one of one stream with several, and shorter.
+void testspec_flow_check(const struct testspec *spec, struct testspec *check);
 // A test that states its rate (so that it may share a machine): udp without -b max, or any -b.
 bool testspec_rate_stated(const struct testspec *spec);
 

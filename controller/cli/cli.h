@@ -56,6 +56,7 @@ enum flag {
     FLAG_RATE,
     FLAG_FROM_PORT,
     FLAG_VIA,
+    FLAG_FLOW_CHECK,
     FLAG_OTHER,
     FLAG_COUNT
 };
@@ -71,7 +72,7 @@ struct flags {
     struct words from, to, both, shared, labels, reports, ports;
     const char *pairs, *name, *metric, *group_by, *role, *run;
     uint64_t seed;
-    bool seed_given, machines_ignore, plan, detach, allow_incomplete, pair, expires_given;
+    bool seed_given, machines_ignore, flow_check, plan, detach, allow_incomplete, pair, expires_given;
     Mp__Mode mode;
     bool mode_given;
     unsigned passes, retries;

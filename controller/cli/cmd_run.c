@@ -141,6 +141,7 @@ static void fill_request(struct cli *cli, struct request *request)
     message->retries = flags->retries;
     message->has_passes = flags->passes > 1;
     message->passes = flags->passes;
+    message->has_flow_check = message->flow_check = flags->flow_check;
     message->name = (char *)flags->name;
     message->command = cli->command_line;
     message->has_plan_only = flags->plan;

@@ -238,6 +238,7 @@ SET(flows, FLAG_FLOWS,
     count(
         word, 1, TESTSPEC_FLOWS_MAX, "a number of flows from 1 to 256", &flags->test.flows, error))
 SET(until, FLAG_UNTIL, until(&flags->test.until, word, error))
+SET(flow_check, FLAG_FLOW_CHECK, yes(&flags->flow_check))
 SET(port, FLAG_PORT, port(flags, word, error))
 SET(attempts, FLAG_ATTEMPTS,
     count(word, 1, TESTSPEC_ATTEMPTS_MAX, "a number of attempts from 1 to 16",
@@ -319,6 +320,9 @@ static const struct option_spec specs[] = {
     {"until", 0, "PERCENT",
         "end a test early, once its result is known so well;\n-t is then the longest time",
         set_until, SCOPE_RUN, false},
+    {"flow-check", 0, NULL,
+        "tcp that the network limits once more with 8\nstreams: is each flow limited?",
+        set_flow_check, SCOPE_RUN, false},
     {"port", 0, "PROTO/PORT[-PORT]", "what a port test probes: tcp/443, udp/53, sctp/9000-9003", set_port,
         SCOPE_RUN, false},
     {"attempts", 0, "3", "tries of a probe that stays silent", set_attempts, SCOPE_RUN, false},
@@ -407,6 +411,7 @@ static const struct {
     {FLAG_MSS, "--mss", KIND(TEST_TCP)},
     {FLAG_FLOWS, "--flows", KIND(TEST_LATENCY)},
     {FLAG_UNTIL, "--until", LOAD | KIND(TEST_LATENCY)},
+    {FLAG_FLOW_CHECK, "--flow-check", KIND(TEST_TCP)},
     {FLAG_TIME, "--time", LOAD | KIND(TEST_LATENCY)},
     {FLAG_OMIT, "--omit", LOAD | KIND(TEST_LATENCY)},
     {FLAG_PORT, "--port", KIND(TEST_PORT)},

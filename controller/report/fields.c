@@ -49,12 +49,32 @@ static struct value get_state(const struct field *self, const Mp__Cell *cell)
     return (struct value){.type = VALUE_TEXT, .text = report_state_word(cell->state)};
 }
 
+static struct value state_of(const Mp__Pass *pass)
+{
+    if (!pass)
+        return (struct value){.type = VALUE_ABSENT};
+    return (struct value){.type = VALUE_TEXT, .text = report_state_word(pass->state)};
+}
+
 static struct value get_recheck_state(const struct field *self, const Mp__Cell *cell)
 {
     (void)self;
-    if (!cell->recheck)
+    return state_of(cell->recheck);
+}
+
+static struct value get_flow_check_state(const struct field *self, const Mp__Cell *cell)
+{
+    (void)self;
+    return state_of(cell->flow_check);
+}
+
+static struct value get_flow_check_streams(const struct field *self, const Mp__Cell *cell)
+{
+    (void)self;
+    const Mp__Pass *pass = cell->flow_check;
+    if (!pass || !pass->has_streams)
         return (struct value){.type = VALUE_ABSENT};
-    return (struct value){.type = VALUE_TEXT, .text = report_state_word(cell->recheck->state)};
+    return (struct value){.type = VALUE_WHOLE, .whole = pass->streams};
 }
 
 static struct value get_attempts(const struct field *self, const Mp__Cell *cell)
@@ -233,6 +253,15 @@ static const struct field fields[] = {
     PART("recheck.retransmits", recheck, Mp__Pass, retransmits, VALUE_WHOLE),
     PART("recheck.duration_s", recheck, Mp__Pass, duration_s, VALUE_REAL),
     PART_TEXT("recheck.limiter", recheck, Mp__Pass, limiter),
+    {"flow_check.state", false, get_flow_check_state, NO_PARENT, NO_PARENT, 0, VALUE_TEXT},
+    PART_TEXT("flow_check.reason", flow_check, Mp__Pass, reason),
+    PART("flow_check.started", flow_check, Mp__Pass, started_wall_ns, VALUE_TIME),
+    {"flow_check.streams", false, get_flow_check_streams, NO_PARENT, NO_PARENT, 0, VALUE_WHOLE},
+    PART("flow_check.bandwidth_bps", flow_check, Mp__Pass, bandwidth_bps, VALUE_REAL),
+    PART("flow_check.gain", flow_check, Mp__Pass, gain, VALUE_REAL),
+    PART("flow_check.retransmits", flow_check, Mp__Pass, retransmits, VALUE_WHOLE),
+    PART("flow_check.duration_s", flow_check, Mp__Pass, duration_s, VALUE_REAL),
+    PART_TEXT("flow_check.limiter", flow_check, Mp__Pass, limiter),
     RECORD("host_sender", record_sender),
     RECORD("host_receiver", record_receiver),
     TEXT("observed", observed, false),

@@ -90,6 +90,7 @@ static void run_options(FILE *stream, const Mp__RunRequest *request)
         stream, "machines_ignore", request->has_machines_ignore, request->machines_ignore);
     report_member_whole(stream, "retries", 1, request->has_retries ? request->retries : 1);
     report_member_whole(stream, "passes", request->has_passes, request->passes);
+    report_member_true(stream, "flow_check", request->has_flow_check, request->flow_check);
     report_member_text(stream, "name", request->name);
     report_member_text(stream, "command", request->command);
     fputc('}', stream);

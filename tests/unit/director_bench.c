@@ -44,13 +44,18 @@ static void fill_report(struct mesh *mesh, uint32_t agent, const Mp__Ticket *tic
         return;
     }
     report->outcome = MP__OUTCOME__OUTCOME_OK;
-    if (ticket->sends)
+    if (ticket->sends) {
         report->send = send;
+        send->has_busy = mesh->network;
+        send->busy = 1;
+    }
     if (ticket->receives) {
         report->receive = receive;
         receive->has_bandwidth_bps = true;
         receive->bandwidth_bps =
             mesh->bps_count ? mesh->bps[mesh->bps_next++ % mesh->bps_count] : 1e6;
+        if (mesh->streams > 1)
+            receive->bandwidth_bps *= mesh->gain;
     }
 }
 
@@ -83,6 +88,8 @@ static void on_start(struct mesh *mesh, uint32_t agent, const Mp__Start *start)
     // The peer's ticket is the mirror image; its test id is the same.
     Mp__Ticket mirror = *start->ticket;
     uint32_t peer = peer_of(mesh, start->ticket);
+    mesh->streams = start->spec->has_parallel ? start->spec->parallel : 1;
+    mesh->many += mesh->streams > 1;
     mirror.sends = start->ticket->receives;
     mirror.receives = start->ticket->sends;
     int64_t sender_ns = start->spec->duration_ns, receiver_ns = sender_ns + 100 * NS_PER_MS;
@@ -340,10 +347,10 @@ static void fake_save_cell(void *ctx, const char *run, const Mp__Cell *cell)
     free(mesh->reasons[cell->index]);
     mesh->reasons[cell->index] = cell->reason ? strdup(cell->reason) : NULL;
     strcpy(mesh->saving[mesh->saving_count].run, run);
-    mesh->saving[mesh->saving_count].counter = cell->state == MP__CELL_STATE__PENDING
-                                                   ? &mesh->partial[cell->index]
-                                               : cell->recheck ? &mesh->again[cell->index]
-                                                               : &mesh->commits[cell->index];
+    mesh->saving[mesh->saving_count].counter =
+        cell->state == MP__CELL_STATE__PENDING ? &mesh->partial[cell->index]
+        : cell->recheck || cell->flow_check    ? &mesh->again[cell->index]
+                                               : &mesh->commits[cell->index];
     mesh->saving[mesh->saving_count++].index = cell->index;
 }
 
@@ -515,6 +522,7 @@ void mesh_start(struct mesh *mesh, const struct ask *ask, char run[DIRECTOR_RUN_
     request.mode = ask->mode;
     request.has_passes = ask->passes > 0;
     request.passes = ask->passes;
+    request.has_flow_check = request.flow_check = ask->flow_check;
     if (director_start(mesh->director, &request, "tester", run, &refusal) != 0)
         fail_msg("refused: %s", refusal.text);
 }

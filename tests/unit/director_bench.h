@@ -29,7 +29,6 @@ struct mesh {
     uint64_t order;
     uint64_t sequence[AGENTS_MAX + 1];
     uint64_t done_reports[AGENTS_MAX + 1], sent_reports[AGENTS_MAX + 1];
-    uint32_t in_test[AGENTS_MAX + 1], most_in_test;
     uint32_t prepares, starts, stops, arms;
     bool silent[AGENTS_MAX + 1];        // takes orders, answers nothing
     uint32_t fail_next[AGENTS_MAX + 1]; // so many reports are failures
@@ -38,14 +37,18 @@ struct mesh {
     bool receiver_first;
     double bps[64]; // that the tests read, in turn; 0: 1e6
     size_t bps_count, bps_next;
+    bool network;              // is what limits all of them
+    double gain;               // of several streams
+    uint32_t streams;          // of the test that began last
+    uint32_t many;             // tests with several streams
     bool dead[AGENTS_MAX + 1]; // sends no heartbeats any more
     bool dies[AGENTS_MAX + 1]; // will be dead after its next READY, or once its listeners are open
     // Ports: lists as armed (one part), what probes observe, and messages of each step.
     Mp__Envelope *port_arms[AGENTS_MAX + 1];
     Mp__Observed observed;
     uint32_t opens, goes, closes, most_probes; // most_probes: that one agent got in a batch
-    bool service; // services hold all ports
-    uint32_t told_services; // ids that probing ends were told of
+    bool service;                              // services hold all ports
+    uint32_t told_services;                    // ids that probing ends were told of
     // the store
     int store_error;
     uint32_t saves;
@@ -53,8 +56,9 @@ struct mesh {
     char *reasons[CELLS_MAX];
     uint32_t attempts[CELLS_MAX];
     uint32_t commits[CELLS_MAX]; // of final cells, without what was measured again alone
-    uint32_t partial[CELLS_MAX], again[CELLS_MAX]; // commits of unfinished passes, and of the latter
-    Mp__Cell *kept[CELLS_MAX];                     // as last saved
+    uint32_t partial[CELLS_MAX],
+        again[CELLS_MAX];      // commits of unfinished passes, and of the latter
+    Mp__Cell *kept[CELLS_MAX]; // as last saved
     struct {
         char run[DIRECTOR_RUN_ID_SIZE];
         uint32_t index, *counter;
@@ -73,6 +77,7 @@ struct ask {
     bool bidir, one_way; // one_way: h1 to h2
     Mp__Mode mode;
     uint32_t passes;
+    bool flow_check;
 };
 
 struct mesh *mesh_new(uint32_t agents);

@@ -534,7 +534,6 @@ static void after_tests_beside_each_other_some_cells_are_measured_again_alone(vo
     mesh_pass(mesh, 900 * NS_PER_MS);
     mesh->bps[0] = 2e6;
     mesh->bps_count = 1;
-    mesh->most_in_test = 0;
     mesh_pass(mesh, 60 * NS_PER_S);
     assert_string_equal(mesh->ended, run);
     assert_int_equal(rechecked(mesh, true), 2);
@@ -576,6 +575,131 @@ static void what_is_measured_alone_goes_on_after_a_restart_and_loses_no_cell(voi
     assert_int_equal(rechecked(mesh, true), 1);
     assert_int_equal(rechecked(mesh, false), 1);
     assert_int_equal(mesh->info->ok, 12);
+    mesh_free(&mesh);
+}
+
+static const struct ask flows = {.kinds = {MP__TEST_KIND__TCP}, .count = 1, .flow_check = true};
+
+static void assert_flows(const struct mesh *mesh, uint32_t cells, double gain)
+{
+    uint32_t checked = 0;
+    for (uint32_t i = 0; i < mesh->cells; i++) {
+        const Mp__Cell *cell = mesh->kept[i];
+        assert_int_equal(mesh->commits[i], 1);
+        if (!cell->flow_check)
+            continue;
+        checked++;
+        assert_true(cell->bandwidth_bps == 1e6);
+        assert_int_equal(cell->flow_check->streams, 8);
+        assert_true(cell->flow_check->gain == gain);
+        assert_int_equal(
+            cell->limiter->subtype && strcmp(cell->limiter->subtype, "flow_cap") == 0, gain > 1.5);
+    }
+    assert_int_equal(checked, cells);
+}
+
+static void cells_that_the_network_limits_are_measured_once_more_with_eight_streams(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(6);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    mesh->network = true;
+    mesh->gain = 4;
+    mesh_start(mesh, &flows, run);
+    mesh_pass(mesh, 60 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh->starts, 60);
+    assert_int_equal(mesh->many, 30);
+    assert_int_equal(mesh->info->ok, 30);
+    assert_int_equal(mesh->info->done, 30);
+    assert_flows(mesh, 30, 4);
+    assert_non_null(strstr(mesh->info->notes[mesh->info->n_notes - 1], "limited in 30"));
+    // In the mode of the run: no host in two tests, and three of them at once.
+    assert_true(mesh->info->elapsed_s >= 2 * 10 && mesh->info->elapsed_s < 2 * 10 * 1.1);
+    mesh_assert_reports_done(mesh);
+    mesh_free(&mesh);
+}
+
+static void what_the_network_does_not_limit_gets_no_second_test(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(4);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    mesh_start(mesh, &flows, run);
+    mesh_pass(mesh, 60 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh->many, 0);
+    assert_flows(mesh, 0, 0);
+    mesh_free(&mesh);
+}
+
+static void flows_are_checked_once_after_the_last_pass(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(3);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    struct ask ask = flows;
+    ask.passes = 3;
+    mesh->network = true;
+    mesh->gain = 1.25;
+    mesh_start(mesh, &ask, run);
+    mesh_pass(mesh, 120 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh->starts, 24);
+    assert_int_equal(mesh->many, 6);
+    assert_flows(mesh, 6, 1.25);
+    for (uint32_t i = 0; i < mesh->cells; i++)
+        assert_int_equal(mesh->kept[i]->n_passes, 3);
+    mesh_free(&mesh);
+}
+
+static void a_restart_in_mid_check_checks_the_rest_and_repeats_nothing(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(6);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    mesh->network = true;
+    mesh->gain = 2;
+    mesh_start(mesh, &flows, run);
+    while (mesh->starts < 30 + 12)
+        mesh_pass(mesh, 100 * NS_PER_MS);
+    uint32_t over = 0;
+    for (uint32_t i = 0; i < mesh->cells; i++)
+        over += mesh->kept[i]->flow_check != NULL;
+    assert_true(over > 0 && over < 30);
+    uint32_t starts = mesh->starts;
+    open_again(mesh, 6);
+    mesh_pass(mesh, 60 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh->starts - starts, 30 - over);
+    assert_int_equal(mesh->info->ok, 30);
+    assert_flows(mesh, 30, 2);
+    assert_non_null(strstr(mesh->info->notes[mesh->info->n_notes - 1], "limited in 30"));
+    mesh_free(&mesh);
+}
+
+static void a_check_that_cannot_be_made_costs_no_cell(void **state)
+{
+    (void)state;
+    struct mesh *mesh = mesh_new(4);
+    char run[DIRECTOR_RUN_ID_SIZE];
+    mesh->network = true;
+    mesh->gain = 2;
+    mesh_start(mesh, &flows, run);
+    while (mesh->many < 1)
+        mesh_pass(mesh, 100 * NS_PER_MS);
+    mesh_lose(mesh, 1);
+    mesh_pass(mesh, 120 * NS_PER_S);
+    assert_string_equal(mesh->ended, run);
+    assert_int_equal(mesh_count(mesh, MP__CELL_STATE__OK), 12);
+    assert_int_equal(mesh->info->ok, 12);
+    uint32_t lost = 0;
+    for (uint32_t i = 0; i < mesh->cells; i++) {
+        assert_non_null(mesh->kept[i]->flow_check);
+        lost += mesh->kept[i]->flow_check->state == MP__CELL_STATE__LOST;
+        assert_true(mesh->kept[i]->bandwidth_bps == 1e6);
+    }
+    assert_true(lost >= 5 && lost <= 6);
     mesh_free(&mesh);
 }
 
@@ -659,6 +783,11 @@ static void chaos_ends(void **state)
         ask.bidir = ask.count == 1 && draw(&random, 2);
         ask.mode = (Mp__Mode)draw(&random, 4);
         ask.passes = draw(&random, 4);
+        if (ask.mode <= MP__MODE__ISOLATED && !ask.bidir && draw(&random, 2)) {
+            ask.kinds[0] = MP__TEST_KIND__TCP;
+            ask.flow_check = mesh->network = true;
+            mesh->gain = 1 + draw(&random, 3);
+        }
         mesh_start(mesh, &ask, run);
         for (int i = 0; i < 30; i++) {
             mesh_pass(mesh, draw(&random, 3000) * NS_PER_MS);
@@ -711,6 +840,11 @@ int main(void)
         cmocka_unit_test(a_cancelled_run_keeps_the_passes_that_it_has),
         cmocka_unit_test(after_tests_beside_each_other_some_cells_are_measured_again_alone),
         cmocka_unit_test(what_is_measured_alone_goes_on_after_a_restart_and_loses_no_cell),
+        cmocka_unit_test(cells_that_the_network_limits_are_measured_once_more_with_eight_streams),
+        cmocka_unit_test(what_the_network_does_not_limit_gets_no_second_test),
+        cmocka_unit_test(flows_are_checked_once_after_the_last_pass),
+        cmocka_unit_test(a_restart_in_mid_check_checks_the_rest_and_repeats_nothing),
+        cmocka_unit_test(a_check_that_cannot_be_made_costs_no_cell),
         cmocka_unit_test(every_result_is_an_event_and_followers_may_come_late),
         cmocka_unit_test(chaos_ends),
     };

@@ -132,6 +132,30 @@ static void a_recheck_tells_the_runs_bias(void **state)
     mp__cell__free_unpacked(cell, NULL);
 }
 
+static void a_flow_check_stands_beside_the_values_of_the_one_stream(void **state)
+{
+    (void)state;
+    Mp__Cell *cell = measured(&(struct measurement){50, 0, 1e-3, "network"});
+    Mp__Cell *many = measured(&(struct measurement){100, 0, 1e-3, "sender_cpu"});
+    passes_flow_check(cell, many, 8);
+    assert_true(cell->bandwidth_bps == 50);
+    assert_int_equal(cell->flow_check->streams, 8);
+    assert_true(cell->flow_check->gain == 2);
+    assert_string_equal(cell->flow_check->limiter, "sender_cpu");
+    assert_string_equal(cell->limiter->subtype, "flow_cap");
+    mp__cell__free_unpacked(many, NULL);
+    mp__cell__free_unpacked(cell, NULL);
+    cell = measured(&(struct measurement){50, 0, 1e-3, "network"});
+    many = measured(&(struct measurement){0, 0, 0, NULL});
+    passes_flow_check(cell, many, 8);
+    assert_int_equal(cell->state, MP__CELL_STATE__OK);
+    assert_int_equal(cell->flow_check->state, MP__CELL_STATE__FAILED);
+    assert_false(cell->flow_check->has_gain);
+    assert_null(cell->limiter->subtype);
+    mp__cell__free_unpacked(many, NULL);
+    mp__cell__free_unpacked(cell, NULL);
+}
+
 static void two_percent_are_drawn_each_once_and_alike_for_a_seed(void **state)
 {
     (void)state;
@@ -167,6 +191,7 @@ int main(void)
         cmocka_unit_test(what_has_no_median_is_of_a_pass_with_the_usual_verdict),
         cmocka_unit_test(a_cell_is_ok_if_most_of_its_passes_are),
         cmocka_unit_test(a_recheck_tells_the_runs_bias),
+        cmocka_unit_test(a_flow_check_stands_beside_the_values_of_the_one_stream),
         cmocka_unit_test(two_percent_are_drawn_each_once_and_alike_for_a_seed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -239,6 +239,53 @@ static double bound_of(unsigned agents, Mp__Mode mode)
     return forecast.lower_bound_s;
 }
 
+static void flows_are_checked_of_one_stream_beside_nothing_else(void **state)
+{
+    (void)state;
+    struct setting it;
+    struct forecast plain, forecast;
+    open_setting(&it, 4);
+    Mp__TestSpec *spec = ask(&it, MP__TEST_KIND__TCP);
+    spec->duration_ns = 30 * NS_PER_S;
+    assert_int_equal(plan(&it), 0);
+    planner_forecast(&it.plan, &plain);
+    planner_release(&it.plan);
+    it.request.has_flow_check = it.request.flow_check = true;
+    assert_int_equal(plan(&it), 0);
+    // At worst all twelve, of at most 3 s; the bound knows nothing of it.
+    planner_forecast(&it.plan, &forecast);
+    planner_release(&it.plan);
+    assert_int_equal(forecast.flow_checks, 12);
+    assert_true(forecast.flow_check_s > 6 * 3 && forecast.flow_check_s < 6 * 5.5);
+    assert_true(fabs(forecast.expected_s - plain.expected_s - forecast.flow_check_s) < 1e-9);
+    assert_true(forecast.lower_bound_s == plain.lower_bound_s);
+    struct {
+        protobuf_c_boolean *has, *flag;
+        const char *word;
+    } refused[] = {{&spec->has_parallel, NULL, "--parallel"},
+        {&spec->has_bitrate_bps, NULL, "--bitrate"}, {&spec->has_bidir, &spec->bidir, "--bidir"},
+        {&it.request.has_mode, NULL, "isolated"}};
+    spec->parallel = 2;
+    spec->bitrate_bps = 1000000;
+    it.request.mode = MP__MODE__DUPLEX;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        *refused[i].has = true;
+        if (refused[i].flag)
+            *refused[i].flag = true;
+        assert_int_not_equal(plan(&it), 0);
+        assert_int_equal(it.refusal.code, MP__REFUSED__CODE__INVALID);
+        assert_non_null(strstr(it.refusal.text, "--flow-check"));
+        assert_non_null(strstr(it.refusal.text, refused[i].word));
+        *refused[i].has = false;
+        if (refused[i].flag)
+            *refused[i].flag = false;
+    }
+    spec->kind = MP__TEST_KIND__UDP;
+    assert_int_not_equal(plan(&it), 0);
+    assert_non_null(strstr(it.refusal.text, "tcp"));
+    close_setting(&it);
+}
+
 static void the_bound_of_a_whole_mesh_is_the_known_one(void **state)
 {
     (void)state;
@@ -313,6 +360,7 @@ int main(void)
         cmocka_unit_test(a_ring_has_each_neighbour_in_both_directions),
         cmocka_unit_test(a_pair_is_judged_with_words_that_name_the_side),
         cmocka_unit_test(ipv6_is_preferred_unless_a_family_is_asked_for),
+        cmocka_unit_test(flows_are_checked_of_one_stream_beside_nothing_else),
         cmocka_unit_test(the_bound_of_a_whole_mesh_is_the_known_one),
         cmocka_unit_test(a_machine_serialises_what_states_no_rate),
         cmocka_unit_test(ending_early_does_not_go_with_both_directions_at_once),

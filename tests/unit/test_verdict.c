@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "meshtest.h"
@@ -515,6 +516,61 @@ static void the_network_s_limit_has_a_kind(void **state)
     check(examples, sizeof examples / sizeof *examples);
 }
 
+static Mp__Cell *limited_cell(const char *verdict, const char *subtype)
+{
+    Mp__Cell *cell = calloc(1, sizeof *cell);
+    mp__cell__init(cell);
+    cell->state = MP__CELL_STATE__OK;
+    cell->has_bandwidth_bps = true;
+    cell->bandwidth_bps = 40e6;
+    cell->limiter = calloc(1, sizeof *cell->limiter);
+    mp__limiter__init(cell->limiter);
+    cell->limiter->verdict = strdup(verdict);
+    cell->limiter->subtype = subtype ? strdup(subtype) : NULL;
+    cell->limiter->evidence = strdup("loss: 9 retransmits, network-limited 98 %");
+    return cell;
+}
+
+static void eight_streams_that_carry_half_as_much_again_show_a_cap_on_each(void **state)
+{
+    (void)state;
+    static const struct {
+        double bps;
+        bool capped;
+    } cases[] = {{59e6, false}, {61e6, true}, {320e6, true}, {10e6, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Mp__Cell *cell = limited_cell("network", "loss");
+        assert_int_equal(verdict_flows(cell->limiter, 8, 40e6, cases[i].bps), cases[i].capped);
+        assert_string_equal(cell->limiter->verdict, "network");
+        assert_string_equal(cell->limiter->subtype, cases[i].capped ? "flow_cap" : "loss");
+        assert_non_null(strstr(cell->limiter->evidence, "9 retransmits"));
+        assert_int_equal(!!strstr(cell->limiter->evidence, "one 40"), cases[i].capped);
+        mp__cell__free_unpacked(cell, NULL);
+    }
+}
+
+static void a_second_test_is_for_cells_that_the_network_limits(void **state)
+{
+    (void)state;
+    Mp__Cell *cell = limited_cell("network", NULL);
+    assert_true(verdict_flows_open(cell));
+    assert_true(verdict_flows_one_bps(cell) == 40e6);
+    // The burst may be there again when several streams are tried.
+    cell->bucket = calloc(1, sizeof *cell->bucket);
+    mp__bucket__init(cell->bucket);
+    cell->bucket->before_bps = 90e6;
+    assert_true(verdict_flows_open(cell));
+    assert_true(verdict_flows_one_bps(cell) == 90e6);
+    mp__cell__free_unpacked(cell, NULL);
+    cell = limited_cell("receive_window", NULL);
+    assert_false(verdict_flows_open(cell));
+    mp__cell__free_unpacked(cell, NULL);
+    cell = limited_cell("network", "queue");
+    cell->state = MP__CELL_STATE__FAILED;
+    assert_false(verdict_flows_open(cell));
+    mp__cell__free_unpacked(cell, NULL);
+}
+
 static void datagrams_are_judged_by_where_they_went(void **state)
 {
     (void)state;
@@ -593,6 +649,8 @@ int main(void)
         cmocka_unit_test(a_full_window_is_told_by_what_filled_it),
         cmocka_unit_test(what_each_host_was_short_of_is_told_apart),
         cmocka_unit_test(the_network_s_limit_has_a_kind),
+        cmocka_unit_test(eight_streams_that_carry_half_as_much_again_show_a_cap_on_each),
+        cmocka_unit_test(a_second_test_is_for_cells_that_the_network_limits),
         cmocka_unit_test(datagrams_are_judged_by_where_they_went),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
