@@ -19,9 +19,14 @@ void pacer_start(struct pacer *pacer, int64_t now_ns, double bytes_per_packet, d
         pacer->burst_ns = (int64_t)(pacer->gap_ns * 4);
 }
 
+static int64_t due_of(const struct pacer *pacer, uint64_t departure)
+{
+    return pacer->start_ns + llround((double)departure * pacer->gap_ns);
+}
+
 int64_t pacer_due_ahead(const struct pacer *pacer, unsigned ahead)
 {
-    return pacer->start_ns + llround((double)(pacer->departed + ahead) * pacer->gap_ns);
+    return due_of(pacer, pacer->departed + ahead);
 }
 
 int64_t pacer_due(const struct pacer *pacer)
@@ -55,16 +60,27 @@ static double least_gap(double debt_ns)
     return LEAST_GAP * fmin(fmax(softness, 0), 1);
 }
 
+// When the next one should leave, of `departed` the last at `left_ns`.
+static int64_t plan(const struct pacer *pacer, uint64_t departed, int64_t left_ns)
+{
+    int64_t due_ns = due_of(pacer, departed);
+    double debt_ns = (double)(left_ns - due_ns) + pacer->gap_ns;
+    int64_t soon_ns = left_ns + llround(least_gap(debt_ns) * pacer->gap_ns);
+    return soon_ns > due_ns ? soon_ns : due_ns;
+}
+
+int64_t pacer_after_next(const struct pacer *pacer)
+{
+    return plan(pacer, pacer->departed + 1, pacer->next_ns);
+}
+
 void pacer_departed(struct pacer *pacer, unsigned count, int64_t now_ns)
 {
     int64_t late_ns = now_ns - pacer->next_ns, slip_ns = late_ns - pacer->usual_late_ns;
     pacer->usual_late_ns += slip_ns > 0 ? LATE_STEP_NS : -LATE_STEP_NS;
     pacer->departed += count;
-    int64_t due_ns = pacer_due(pacer);
     int64_t left_ns = pacer->next_ns + (slip_ns > 0 ? slip_ns : 0); // but for the usual
-    double debt_ns = (double)(left_ns - due_ns) + pacer->gap_ns;
-    int64_t soon_ns = left_ns + llround(least_gap(debt_ns) * pacer->gap_ns);
-    pacer->next_ns = soon_ns > due_ns ? soon_ns : due_ns;
+    pacer->next_ns = plan(pacer, pacer->departed, left_ns);
 }
 
 void pacer_set_rate(struct pacer *pacer, int64_t now_ns, double bytes_per_packet, double rate_bps)

@@ -29,6 +29,8 @@ int64_t pacer_due(const struct pacer *pacer);
 int64_t pacer_due_ahead(const struct pacer *pacer, unsigned ahead);
 // When the next departure should be, if it is alone.
 int64_t pacer_next(const struct pacer *pacer);
+// And the one after it, if that leaves when it should.
+int64_t pacer_after_next(const struct pacer *pacer);
 // How many are due by now (at most `most`), after forgiving what is too late.
 unsigned pacer_ready(struct pacer *pacer, int64_t now_ns, unsigned most);
 void pacer_departed(struct pacer *pacer, unsigned count, int64_t now_ns);

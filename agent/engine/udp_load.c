@@ -12,12 +12,14 @@
 #include "clock.h"
 #include "pacer.h"
 #include "udp_outlet.h"
+#include "waker.h"
 
 #define RAMP_NS (50 * NS_PER_MS)
 #define OWED_NS (50 * NS_PER_MS) // after the window's end, for what was due before it
 #define FLOOD_START_BPS 200e6
 #define QUANTUM_NS (250 * NS_PER_US)
 #define SLEEP_GAP_NS (50 * NS_PER_US) // closer than this a thread cannot wake
+#define LOOK_NS (6 * NS_PER_US)       // at the clock, before each
 #define BEHIND_NS (20 * NS_PER_MS)    // a pace that is not kept
 #define BEHIND_LOOKS 4
 #define ONE_BY_ONE_PPS 500e3 // more than a core sends as single packets
@@ -42,6 +44,7 @@ struct loop {
     struct udp_sender *sender;
     struct udp_outlet out;
     struct pacer pacer;
+    struct waker waker;
     int64_t load_begin_ns, window_begin_ns, window_end_ns, ramp_ns;
     int64_t window_ns; // as long as it was
     double rate_bps, most_bps;
@@ -90,12 +93,6 @@ static int64_t depart(struct loop *loop, unsigned count, int64_t now)
 }
 
 // ---------------------------------------------------------------------------------- pacing
-
-static void sleep_until(int64_t due_ns)
-{
-    struct timespec due = {due_ns / NS_PER_S, due_ns % NS_PER_S};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
-}
 
 // May a thread look at the clock all the time, or go before others? Not where they need the core.
 static bool may_keep_a_core(void)
@@ -146,18 +143,23 @@ static int64_t next_departure(const struct loop *loop)
                                             : pacer_next(&loop->pacer);
 }
 
+static int64_t departure_after_next(const struct loop *loop)
+{
+    return loop->sender->pace == UDP_QUANTA ? pacer_due_ahead(&loop->pacer, 2 * quantum(loop) - 1)
+                                            : pacer_after_next(&loop->pacer);
+}
+
 // Waits until then or `until`; the time afterwards.
-static int64_t wait_departure(const struct loop *loop, int64_t now, int64_t until)
+static int64_t wait_departure(struct loop *loop, int64_t now, int64_t until)
 {
     int64_t next = next_departure(loop);
-    if (next > until)
-        next = until;
-    if (loop->sender->pace != UDP_SPIN) {
-        sleep_until(next);
-        return clock_mono_ns();
-    }
-    while (now < next)
-        now = clock_mono_ns();
+    if (loop->sender->pace == UDP_SPIN)
+        while (now < next && now < until)
+            now = clock_mono_ns();
+    else if (next <= until)
+        now = waker_wait(&loop->waker, next, departure_after_next(loop));
+    else
+        now = waker_sleep(until);
     return now;
 }
 
@@ -205,6 +207,7 @@ static void adapt_pace(struct loop *loop, int64_t now)
     if (loop->behind < BEHIND_LOOKS)
         return;
     sender->pace = UDP_QUANTA;
+    loop->waker.look_ns = 0;
     if (sender->urgent)
         sender->urgent = !set_urgent(false);
 }
@@ -231,6 +234,7 @@ static void start_loop(struct loop *loop, const struct udp_loader *loader)
     udp_outlet_open(&loop->out, sender, loader->first, loader->streams, 0);
     loop->out.window_begin_ns = loop->window_begin_ns;
     pacer_start(&loop->pacer, begin, loop->out.length, loop->rate_bps);
+    waker_open(&loop->waker, sender->pace == UDP_SLEEP ? LOOK_NS : 0);
 }
 
 static bool volume_reached(const struct loop *loop)
@@ -266,11 +270,11 @@ static int64_t rest(struct loop *loop, int64_t now)
 {
     struct udp_sender *sender = loop->sender;
     if (atomic_load(&sender->link.hold)) {
-        sleep_until(now + 5 * NS_PER_MS);
+        (void)waker_sleep(now + 5 * NS_PER_MS);
     } else {
         int64_t until = now + FULL_MAX_NS;
         while (atomic_load(&sender->link.full) && clock_mono_ns() < until)
-            sleep_until(clock_mono_ns() + FULL_LOOK_NS);
+            (void)waker_sleep(clock_mono_ns() + FULL_LOOK_NS);
         atomic_store(&sender->link.full, false);
     }
     now = clock_mono_ns();
@@ -325,6 +329,7 @@ static void load(struct udp_loader *self)
     start_loop(&loop, self);
     send_until_over(&loop);
     udp_outlet_close(&loop.out);
+    waker_close(&loop.waker);
     self->window_ns = loop.window_ns;
     self->outlet = loop.out;
     if (atomic_fetch_sub(&sender->loading, 1) == 1)

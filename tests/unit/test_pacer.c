@@ -2,6 +2,8 @@
 
 #include "meshtest.h"
 
+#include <stdlib.h>
+
 #include "clock.h"
 #include "pacer.h"
 
@@ -123,6 +125,20 @@ static void one_who_owes_much_is_in_a_hurry(void **state)
     assert_int_equal(pacer_next(&pacer), START + 20 * NS_PER_MS);
 }
 
+static void what_comes_after_the_next_is_foreseen(void **state)
+{
+    (void)state;
+    struct pacer pacer;
+    pacer_start(&pacer, START, 1000, 80e6);
+    pacer_departed(&pacer, 1, START + 3 * NS_PER_MS / 10); // two are owed besides
+    for (unsigned i = 0; i < 50; i++) {
+        int64_t foreseen = pacer_after_next(&pacer);
+        pacer_departed(&pacer, 1, pacer_next(&pacer));
+        assert_true(llabs(pacer_next(&pacer) - foreseen) <= NS_PER_US / 2); // what is usual varies
+    }
+    assert_int_equal(pacer_next(&pacer), pacer_due(&pacer));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +150,7 @@ int main(void)
         cmocka_unit_test(what_a_late_wake_up_owes_leaves_in_no_burst),
         cmocka_unit_test(being_always_a_little_late_moves_no_gap),
         cmocka_unit_test(one_who_owes_much_is_in_a_hurry),
+        cmocka_unit_test(what_comes_after_the_next_is_foreseen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
