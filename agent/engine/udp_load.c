@@ -19,7 +19,7 @@
 #define FLOOD_START_BPS 200e6
 #define QUANTUM_NS (250 * NS_PER_US)
 #define SLEEP_GAP_NS (50 * NS_PER_US) // closer than this a thread cannot wake
-#define LOOK_NS (6 * NS_PER_US)       // at the clock, before each
+#define LOOK_NS (3 * NS_PER_US)       // at the clock, before each
 #define BEHIND_NS (20 * NS_PER_MS)    // a pace that is not kept
 #define BEHIND_LOOKS 4
 #define ONE_BY_ONE_PPS 500e3 // more than a core sends as single packets
