@@ -22,6 +22,9 @@
 
 #define ROUNDS_MAX 25
 #define SNIFF_S 20
+#define LOSS_MAX 0.001 // of a round in which packets per CPU-second count
+#define LESS 0.85      // of a rate at which more was lost
+#define TRIES 6
 
 static const char topology[] = "subnet bench 10.97.1.0/24\nhost h1 bench\nhost h2 bench\n"
                                "host slow bench rate=100mbit\nhost far bench\n";
@@ -38,6 +41,7 @@ struct contestant {
     bool behind_bridge;    // from "far" to "slow" instead of from h1 to h2
     const char *under;     // a command that runs h1's agent
     unsigned sniffed;      // UDP payload to look for on the link; 0: none
+    bool lossless;         // iperf3 without a -b: gets one, as high as it loses under LOSS_MAX
 };
 
 #define BEST "-Z --skip-rx-copy -l 1M"
@@ -45,26 +49,56 @@ struct contestant {
 
 static const struct contestant contestants[] = {
     {.group = "tcp 1", .name = "tcp", .arguments = "tcp -t 2s"},
-    {"tcp 1", "tcp: default", THEIRS, "-t 2 -O 1", NULL, false, NULL, 0},
-    {"tcp 1", "tcp: best flags", THEIRS, "-t 2 -O 1 " BEST, SKIP, false, NULL, 0},
+    {.group = "tcp 1", .name = "tcp: default", .maker = THEIRS, .arguments = "-t 2 -O 1"},
+    {.group = "tcp 1",
+        .name = "tcp: best flags",
+        .maker = THEIRS,
+        .arguments = "-t 2 -O 1 " BEST,
+        .needs = SKIP},
     {.group = "tcp 4", .name = "tcp 4", .arguments = "tcp -P 4 -t 2s"},
-    {"tcp 4", "tcp 4: default", THEIRS, "-P 4 -t 2 -O 1", NULL, false, NULL, 0},
-    {"tcp 4", "tcp 4: best flags", THEIRS, "-P 4 -t 2 -O 1 " BEST, SKIP, false, NULL, 0},
+    {.group = "tcp 4", .name = "tcp 4: default", .maker = THEIRS, .arguments = "-P 4 -t 2 -O 1"},
+    {.group = "tcp 4",
+        .name = "tcp 4: best flags",
+        .maker = THEIRS,
+        .arguments = "-P 4 -t 2 -O 1 " BEST,
+        .needs = SKIP},
     {.group = "udp 1400", .name = "udp 1400", .arguments = "udp -b max --length 1400 -t 2s"},
     {.group = "udp 1400",
         .name = "udp 1400, one a packet",
         .arguments = "udp -b max --length 1400 -t 2s",
         .under = "$BIN/without segment --"},
-    {"udp 1400", "udp 1400: default", THEIRS, "-u -b 0 -l 1400 -t 2", NULL, false, NULL, 0},
-    {"udp 1400", "udp 1400: gsro", THEIRS, "-u -b 0 -l 1400 -t 2 --gsro", "--gsro", false, NULL, 0},
+    {.group = "udp 1400",
+        .name = "udp 1400: default",
+        .maker = THEIRS,
+        .arguments = "-u -l 1400 -t 2",
+        .lossless = true},
+    {.group = "udp 1400",
+        .name = "udp 1400: gsro",
+        .maker = THEIRS,
+        .arguments = "-u -l 1400 -t 2 --gsro",
+        .needs = "--gsro",
+        .lossless = true},
     {.group = "udp 64", .name = "udp 64", .arguments = "udp -b max --length 64 -t 2s"},
-    {"udp 64", "udp 64: default", THEIRS, "-u -b 0 -l 64 -t 2", NULL, false, NULL, 0},
-    {"udp 64", "udp 64: gsro", THEIRS, "-u -b 0 -l 64 -t 2 --gsro", "--gsro", false, NULL, 0},
+    {.group = "udp 64",
+        .name = "udp 64: default",
+        .maker = THEIRS,
+        .arguments = "-u -l 64 -t 2",
+        .lossless = true},
+    {.group = "udp 64",
+        .name = "udp 64: gsro",
+        .maker = THEIRS,
+        .arguments = "-u -l 64 -t 2 --gsro",
+        .needs = "--gsro",
+        .lossless = true},
     {.group = "pace 100M",
         .name = "pace 100M",
         .arguments = "udp -b 100M --length 1400 -t 2s",
         .sniffed = 1400},
-    {"pace 100M", "pace 100M: iperf3", THEIRS, "-u -b 100M -l 1400 -t 2", NULL, false, NULL, 1400},
+    {.group = "pace 100M",
+        .name = "pace 100M: iperf3",
+        .maker = THEIRS,
+        .arguments = "-u -b 100M -l 1400 -t 2",
+        .sniffed = 1400},
     {.group = "pace 1G",
         .name = "pace 1G",
         .arguments = "udp -b 1G --length 1400 -t 2s",
@@ -74,7 +108,11 @@ static const struct contestant contestants[] = {
         .arguments = "udp -b 1G --length 1400 -t 2s",
         .under = "taskset -c 0",
         .sniffed = 1400},
-    {"pace 1G", "pace 1G: iperf3", THEIRS, "-u -b 1G -l 1400 -t 2", NULL, false, NULL, 1400},
+    {.group = "pace 1G",
+        .name = "pace 1G: iperf3",
+        .maker = THEIRS,
+        .arguments = "-u -b 1G -l 1400 -t 2",
+        .sniffed = 1400},
     {.group = "latency", .name = "latency", .arguments = "latency -t 2s"},
     {.group = "truth",
         .name = "loss",
@@ -95,6 +133,7 @@ struct figures {
 
 static struct figures rounds_of[CONTESTANTS][ROUNDS_MAX];
 static bool left_out[CONTESTANTS];
+static double asked_bps_of[CONTESTANTS]; // of those that may lose next to nothing; 0: no limit
 
 static struct options {
     const char *iperf3, *json, *only;
@@ -247,11 +286,11 @@ static struct figures measure_ours(mesh_t *mesh, const struct contestant *who)
     return figures;
 }
 
-static struct figures measure_theirs(mesh_t *mesh, const struct contestant *who)
+static struct figures iperf3_once(mesh_t *mesh, const char *arguments)
 {
     task_t *server = mesh_start(mesh, "$LAB exec h2 %s -s -1", options.iperf3);
     mesh_wait_until(mesh, 10, "$LAB exec h2 ss -Hltn | grep -q :5201");
-    char *text = mesh_exec(mesh, "h1", "%s -J -c 10.98.0.2 %s", options.iperf3, who->arguments);
+    char *text = mesh_exec(mesh, "h1", "%s -J -c 10.98.0.2 %s", options.iperf3, arguments);
     struct outcome ended = task_wait(&server, 20);
     json_t *document = json_loads(text, 0, NULL);
     assert_non_null(document);
@@ -263,7 +302,7 @@ static struct figures measure_theirs(mesh_t *mesh, const struct contestant *who)
         .error = NAN};
     figures.cores = figures.sender_cores +
                     number_at(document, "end.cpu_utilization_percent.remote_total") / 100;
-    if (strstr(who->arguments, "-u ")) {
+    if (strstr(arguments, "-u ")) {
         figures.loss_ratio = number_at(document, "end.sum.lost_percent") / 100;
         double share = 1 - figures.loss_ratio, seconds = number_at(document, "end.sum.seconds");
         figures.packets_per_s = number_at(document, "end.sum.packets") / seconds * share;
@@ -275,6 +314,23 @@ static struct figures measure_theirs(mesh_t *mesh, const struct contestant *who)
     outcome_release(&ended);
     free(text);
     return figures;
+}
+
+// As fast as it goes, or what it loses too much of that is asked of it instead: less and less,
+// beginning in each round with more than what was right in the last one.
+static struct figures measure_theirs(mesh_t *mesh, const struct contestant *who)
+{
+    double *asked_bps = &asked_bps_of[who - contestants];
+    if (*asked_bps > 0)
+        *asked_bps /= LESS;
+    for (unsigned tries = 1;; tries++) {
+        char arguments[256];
+        snprintf(arguments, sizeof arguments, "%s -b %.0f", who->arguments, *asked_bps);
+        struct figures figures = iperf3_once(mesh, who->lossless ? arguments : who->arguments);
+        if (!who->lossless || figures.loss_ratio < LOSS_MAX || tries == TRIES)
+            return figures;
+        *asked_bps = (*asked_bps > 0 ? *asked_bps : figures.bandwidth_bps) * LESS;
+    }
 }
 
 static void place_agent(mesh_t *mesh, const char *host, const char *address, const char *under)
