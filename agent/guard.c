@@ -119,7 +119,8 @@ bool guard_admit_light(const struct guard *guard, const struct testspec *spec, s
     char reason[GUARD_TEXT_SIZE])
 {
     char asked[UNITS_TEXT_SIZE], allowed[UNITS_TEXT_SIZE];
-    double rate_bps = spec->probe_rate * (double)probed * LIGHT_SIZE * 8;
+    unsigned datagrams = guard->spin ? 1 + LIGHT_WARM : 1;
+    double rate_bps = spec->probe_rate * (double)probed * datagrams * LIGHT_SIZE * 8;
     if (!duration_allows(guard, spec, reason))
         return false;
     if (guard->rate_bps == 0 || rate_bps <= (double)guard->rate_bps)
@@ -141,6 +142,7 @@ void guard_words(const struct guard *guard, char text[GUARD_TEXT_SIZE])
     if (guard->peer_count)
         snprintf(peers, sizeof peers, "%zu network%s", guard->peer_count,
             guard->peer_count == 1 ? "" : "s");
-    snprintf(text, GUARD_TEXT_SIZE, "peers %s, rate %s, duration %s, bytes %s, tests %u", peers,
-        rate, units_word_duration(guard->duration_ns, duration), bytes, guard->tests);
+    snprintf(text, GUARD_TEXT_SIZE, "peers %s, rate %s, duration %s, bytes %s, tests %u%s", peers,
+        rate, units_word_duration(guard->duration_ns, duration), bytes, guard->tests,
+        guard->spin ? ", spin" : "");
 }

@@ -26,6 +26,7 @@ struct guard {
     int64_t duration_ns;
     uint64_t bytes; // 0: any volume of one test
     unsigned tests; // bandwidth tests at once
+    bool spin;      // latency tests may keep a core busy (engine/spin.h)
 };
 
 void guard_defaults(struct guard *guard);

@@ -47,7 +47,8 @@ struct job {
 // What the thread starts with; its own.
 struct assignment {
     void (*run)(const struct testspec *spec, const struct light_peer *peers, size_t count,
-        int stop_fd, struct light_outcome *outcomes, struct light_summary *summary);
+        spin_t *spin, int stop_fd, struct light_outcome *outcomes, struct light_summary *summary);
+    spin_t *spin;
     zsock_t *pipe;
 };
 
@@ -71,7 +72,7 @@ static void job_run(struct assignment *self, const struct job *job, const struct
     struct light_summary summary;
     memset(&summary, 0, sizeof summary);
     if (job->count > 0) // the guard may have left nobody to ask
-        self->run(&job->spec, peers, job->count, job->stop_fd, outcomes, &summary);
+        self->run(&job->spec, peers, job->count, self->spin, job->stop_fd, outcomes, &summary);
     (void)zmq_send(socket, job, sizeof *job, ZMQ_SNDMORE);
     (void)zmq_send(socket, &summary, sizeof summary, ZMQ_SNDMORE);
     (void)zmq_send(socket, outcomes, job->count * sizeof *outcomes, 0);
@@ -169,7 +170,7 @@ static struct batch *batch_new(lights_t *self, const Mp__LightArm *arm)
     return batch;
 }
 
-lights_t *lights_new(const struct guard *guard, dataport_t *port, timers_t *timers,
+lights_t *lights_new(const struct guard *guard, dataport_t *port, spin_t *spin, timers_t *timers,
     const struct clock *clock, const struct lights_ops *ops)
 {
     lights_t *self = zmalloc(sizeof *self);
@@ -180,6 +181,7 @@ lights_t *lights_new(const struct guard *guard, dataport_t *port, timers_t *time
     self->ops = *ops;
     struct assignment *assignment = zmalloc(sizeof *assignment);
     assignment->run = ops->run;
+    assignment->spin = spin;
     if (!worker_start(&self->worker, lights_main, assignment, &assignment->pipe))
         lights_destroy(&self);
     return self;
@@ -282,8 +284,8 @@ static void batch_arm(struct batch *batch)
         const struct peer *peer = &batch->peers[i];
         if (peer->probes || !peer->allowed)
             continue;
-        int result = dataport_reflect(
-            self->port, &peer->engine.keys, peer->engine.local_address, batch->expiry_mono_ns);
+        int result = dataport_reflect(self->port, &peer->engine.keys, peer->engine.local_address,
+            batch->expiry_mono_ns, batch->spec.duration_ns);
         if (result)
             snprintf(batch->refused, sizeof batch->refused, "the data port %u cannot be opened: %s",
                 dataport_number(self->port), mesh_strerror(result));

@@ -22,10 +22,11 @@ struct lights_ops {
     void (*result)(void *ctx, Mp__LightResult *result);
     // light_run, but for tests of this module.
     void (*run)(const struct testspec *spec, const struct light_peer *peers, size_t count,
-        int stop_fd, struct light_outcome *outcomes, struct light_summary *summary);
+        spin_t *spin, int stop_fd, struct light_outcome *outcomes, struct light_summary *summary);
 };
 
-lights_t *lights_new(const struct guard *guard, dataport_t *port, timers_t *timers,
+// `guard`, `port`, `spin`, `timers` and `clock` are borrowed.
+lights_t *lights_new(const struct guard *guard, dataport_t *port, spin_t *spin, timers_t *timers,
     const struct clock *clock, const struct lights_ops *ops);
 void lights_destroy(lights_t **self_p); // stops and waits
 

@@ -57,8 +57,10 @@ static int serve(const struct agent_settings *settings, struct account *account,
     const struct join_token *token, int signal_fd)
 {
     int error = 0;
-    dataport_t *port = dataport_new((uint16_t)settings->data_port, &error);
+    spin_t *spin = spin_new(settings->guard.spin);
+    dataport_t *port = dataport_new((uint16_t)settings->data_port, spin, &error);
     if (!port) {
+        spin_destroy(&spin);
         log_error("the data port cannot be served: %s", mesh_strerror(error));
         return EXIT_BUG;
     }
@@ -66,6 +68,7 @@ static int serve(const struct agent_settings *settings, struct account *account,
         .account = account,
         .token = token,
         .port = port,
+        .spin = spin,
         .clock = &clock_system,
         .registered = registered,
         .find = probe_find,
@@ -74,6 +77,7 @@ static int serve(const struct agent_settings *settings, struct account *account,
     int status = session ? run(session, signal_fd) : EXIT_BUG;
     session_destroy(&session);
     dataport_destroy(&port);
+    spin_destroy(&spin);
     return status;
 }
 

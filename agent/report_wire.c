@@ -445,6 +445,7 @@ Mp__LightOutcome *light_to_wire(
     SET_REAL(wire, worst_flow_p50_s, outcome->worst_flow_p50_s);
     SET_REAL(wire, best_flow_p50_s, outcome->best_flow_p50_s);
     SET_NUMBER(wire, family, outcome->family);
+    SET_COUNT(wire, far_spun, outcome->far_spun);
     wire->pdv_forward = distribution(&outcome->pdv_forward);
     wire->pdv_backward = distribution(&outcome->pdv_backward);
     wire->convergence = convergence(&outcome->convergence);

@@ -45,6 +45,7 @@ struct test {
 struct runner {
     const struct guard *guard;
     dataport_t *port;
+    spin_t *spin;
     struct runner_ops ops;
     zsock_t *events;
     char endpoint[64];
@@ -130,7 +131,7 @@ static void test_join(runner_t *self, struct test **at)
     pthread_join(test->thread, NULL);
     close(test->stop_fd);
     *at = test->next;
-    self->count--;
+    spin_load(self->spin, --self->count);
     free(test);
 }
 
@@ -147,13 +148,15 @@ static bool is_over(const runner_t *self, const uint8_t id[TICKET_ID_SIZE])
     return false;
 }
 
-runner_t *runner_new(const struct guard *guard, dataport_t *port, const struct runner_ops *ops)
+runner_t *runner_new(
+    const struct guard *guard, dataport_t *port, spin_t *spin, const struct runner_ops *ops)
 {
     runner_t *self = zmalloc(sizeof *self);
     uint64_t number;
     randombytes_buf(&number, sizeof number);
     self->guard = guard;
     self->port = port;
+    self->spin = spin;
     self->ops = *ops;
     snprintf(self->endpoint, sizeof self->endpoint, "inproc://runner-%016llx",
         (unsigned long long)number);
@@ -265,7 +268,7 @@ static void begin(runner_t *self, const struct probe_order *order, const struct 
     if (result == 0) {
         test->next = self->tests;
         self->tests = test;
-        self->count++;
+        spin_load(self->spin, ++self->count);
         return;
     }
     char reason[128];

@@ -24,8 +24,10 @@ struct runner_ops {
     const struct probe_kind *(*find)(enum test_kind kind);
 };
 
-// `guard` and `port` are borrowed for the runner's life.
-runner_t *runner_new(const struct guard *guard, dataport_t *port, const struct runner_ops *ops);
+// `guard`, `port` and `spin`, which is told how many tests there are, are borrowed for the runner's
+// life.
+runner_t *runner_new(
+    const struct guard *guard, dataport_t *port, spin_t *spin, const struct runner_ops *ops);
 // Stops all tests and waits for their threads; their reports are dropped.
 void runner_destroy(runner_t **self_p);
 

@@ -421,8 +421,9 @@ session_t *session_new(const struct session_options *options)
         .armed = orders_light_armed,
         .result = orders_light_result,
         .run = options->light_run};
-    self->runner = runner_new(guard, options->port, &runner_ops);
-    self->lights = lights_new(guard, options->port, self->timers, self->clock, &lights_ops);
+    self->runner = runner_new(guard, options->port, options->spin, &runner_ops);
+    self->lights =
+        lights_new(guard, options->port, options->spin, self->timers, self->clock, &lights_ops);
     struct reaches_ops reaches_ops = {.ctx = self,
         .armed = orders_light_armed,
         .opened = orders_light_opened,

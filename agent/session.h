@@ -26,12 +26,13 @@ struct session_options {
     struct account *account;        // becomes enrolled when the controller says so
     const struct join_token *token; // needed if it is not enrolled yet
     dataport_t *port;
+    spin_t *spin; // by what settings->guard allows
     const struct clock *clock;
     void *ctx;
     void (*registered)(void *ctx, const char *name);       // at each WELCOME
     const struct probe_kind *(*find)(enum test_kind kind); // probe_find
     void (*light_run)(const struct testspec *spec, const struct light_peer *peers, size_t count,
-        int stop_fd, struct light_outcome *outcomes, struct light_summary *summary);
+        spin_t *spin, int stop_fd, struct light_outcome *outcomes, struct light_summary *summary);
 };
 
 // Everything but `token` (which is copied) is borrowed for the session's life.

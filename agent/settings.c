@@ -192,12 +192,23 @@ SETTER(set_guard_tests)
     return guard_value(result, false, word, "number of tests from 1 to 256", error);
 }
 
+SETTER(set_guard_spin)
+{
+    (void)source;
+    bool spin = strcmp(word, "true") == 0;
+    int result = spin || strcmp(word, "false") == 0 ? 0 : MESH_E_SYNTAX;
+    if (result == 0)
+        SETTINGS->guard.spin = spin;
+    return guard_value(result, false, word, "true or false", error);
+}
+
 static const struct option_section sections[] = {
     {"guard.peers", set_guard_peers},
     {"guard.rate", set_guard_rate},
     {"guard.duration", set_guard_duration},
     {"guard.bytes", set_guard_bytes},
     {"guard.tests", set_guard_tests},
+    {"guard.spin", set_guard_spin},
 };
 
 // ------------------------------------------------------------------------------------ the tables

@@ -1,5 +1,6 @@
 #include "merge.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -202,6 +203,18 @@ static Mp__Packets *light_packets(const Mp__LightOutcome *outcome)
     return packets;
 }
 
+// The first question finds it asleep.
+static char *light_technique(const Mp__LightOutcome *outcome, const char *prober)
+{
+    if (!prober || !outcome->has_far_spun || !outcome->has_received)
+        return text_copy(prober);
+    const char *how = outcome->far_spun == 0                       ? "sleeps"
+                      : outcome->far_spun + 1 >= outcome->received ? "spins"
+                                                                   : "spins in part";
+    char *text = NULL;
+    return asprintf(&text, "%s, reflector %s", prober, how) < 0 ? NULL : text;
+}
+
 void merge_light(const Mp__LightOutcome *outcome, const Mp__LightResult *result, Mp__Cell *cell)
 {
     cell->state = light_states[outcome->outcome];
@@ -216,7 +229,7 @@ void merge_light(const Mp__LightOutcome *outcome, const Mp__LightResult *result,
     COPY(cell, outcome, one_way_backward_s, one_way_backward_s);
     COPY(cell, outcome, one_way_bound_s, one_way_bound_s);
     cell->stamps = text_copy(result->stamps);
-    cell->technique = text_copy(result->technique);
+    cell->technique = light_technique(outcome, result->technique);
     COPY(cell, outcome, duration_s, duration_s);
     COPY(cell, outcome, jitter_s, jitter_s);
     COPY(cell, outcome, flows, flows);

@@ -18,6 +18,7 @@
 #define PLANNER_SETUP_S 0.02         // PREPARE, READY, START and the handshake, forecast
 #define PLANNER_LIGHT_SETUP_S 0.3    // arming and collecting one batch of light probes, forecast
 #define PLANNER_LIGHT_PROBE_BYTES 96 // payload of a probe and of its answer
+#define PLANNER_LIGHT_A_TRIP 4       // at worst: where an owner lets it spin, three warm up
 #define PLANNER_PATH_BYTES 65536     // of all probes of one path, at most
 
 struct cell_place; // director.h

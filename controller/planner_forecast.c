@@ -108,7 +108,7 @@ static void forecast_volume(const struct phase *phase, struct forecast *forecast
     else if (spec->kind == TEST_PATH)
         bytes = 2 * PLANNER_PATH_BYTES;
     else if (phase->light)
-        bytes = 2 * PLANNER_LIGHT_PROBE_BYTES * seconds(spec->duration_ns) *
+        bytes = 2 * PLANNER_LIGHT_PROBE_BYTES * PLANNER_LIGHT_A_TRIP * seconds(spec->duration_ns) *
                 (spec->probe_rate > 0 ? spec->probe_rate : LIGHT_RATE);
     else if (testspec_rate_stated(spec))
         bytes = (double)spec->bitrate_bps / 8 *

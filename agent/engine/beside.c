@@ -199,7 +199,7 @@ beside_t *beside_new(const struct probe_order *order, dataport_t *port)
     // Best effort: without it there are no answers.
     self->reflects = !order->connects && !order->alone &&
                      dataport_reflect(port, &self->keys, order->local_address,
-                         order->expiry_mono_ns + order->limit_ns + 10 * NS_PER_S) == 0;
+                         order->expiry_mono_ns + order->limit_ns + 10 * NS_PER_S, 0) == 0;
     return self;
 }
 

@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,4 +133,13 @@ void cgroup_cpu_read(struct cgroup_cpu *cpu)
             break;
         *slash = '\0';
     }
+}
+
+double cgroup_cores(void)
+{
+    cpu_set_t set;
+    struct cgroup_cpu quota;
+    cgroup_cpu_read(&quota);
+    double cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return quota.quota_cores < cores ? quota.quota_cores : cores;
 }

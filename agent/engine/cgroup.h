@@ -13,5 +13,7 @@ struct cgroup_cpu {
 
 // Never fails: what cannot be read is absent (NAN, 0).
 void cgroup_cpu_read(struct cgroup_cpu *cpu);
+// How many cores the calling thread may use: those of its affinity, and no more than the quota.
+double cgroup_cores(void);
 
 #endif

@@ -12,6 +12,8 @@
 #include "clock.h"
 #include "dataport_parts.h"
 
+#define SPIN_QUIET_NS (2 * NS_PER_S) // whoever asks no more is not waited for
+
 // A call from another thread: lies on its stack, and is answered before it goes on.
 struct command {
     void (*act)(dataport_t *self, struct command *command); // NULL: the thread ends
@@ -19,7 +21,7 @@ struct command {
     const struct ticket_keys *keys;
     const char *local_address;
     const uint8_t *id;
-    int64_t expiry_mono_ns;
+    int64_t expiry_mono_ns, spin_ns;
     struct dataport_counters *counters;
     int result;
 };
@@ -74,8 +76,15 @@ static void entry_remove(dataport_t *self, size_t at)
     if (entry->keys)
         ticket_wipe(entry->keys);
     free(entry->keys);
+    bool last_to_spin = entry->spin_end_mono_ns == self->spin_end_mono_ns;
     memmove(entry, entry + 1, (self->entry_count - at - 1) * sizeof *entry);
     self->entry_count--;
+    if (!last_to_spin || self->spin_end_mono_ns == 0)
+        return;
+    self->spin_end_mono_ns = 0;
+    for (size_t i = 0; i < self->entry_count; i++)
+        if (self->entries[i].spin_end_mono_ns > self->spin_end_mono_ns)
+            self->spin_end_mono_ns = self->entries[i].spin_end_mono_ns;
 }
 
 static void sweep(dataport_t *self, int64_t now_mono_ns)
@@ -123,7 +132,7 @@ static void act_reflect(dataport_t *self, struct command *command)
 {
     bool found;
     size_t at = place_of(self, command->keys->id, &found);
-    struct entry entry = {.expiry_mono_ns = command->expiry_mono_ns};
+    struct entry entry = {.expiry_mono_ns = command->expiry_mono_ns, .spin_ns = command->spin_ns};
     if (found && self->entries[at].admission) {
         command->result = -EEXIST;
         return;
@@ -220,12 +229,20 @@ static int time_left_ms(const dataport_t *self, int64_t now_mono_ns)
     return left_ms < 0 ? 0 : left_ms > 60000 ? 60000 : (int)left_ms;
 }
 
+static bool spins(dataport_t *self, int64_t now_mono_ns)
+{
+    bool wanted = now_mono_ns < self->spin_end_mono_ns &&
+                  now_mono_ns - self->spun_for_mono_ns < SPIN_QUIET_NS;
+    return spinner_turn(&self->spinner, self->spin, wanted, now_mono_ns);
+}
+
 static void *thread_main(void *arg)
 {
     dataport_t *self = arg;
     struct epoll_event events[64];
     for (bool go_on = true; go_on;) {
-        int timeout_ms = time_left_ms(self, clock_mono_ns());
+        int64_t begin = clock_mono_ns();
+        int timeout_ms = spins(self, begin) ? 0 : time_left_ms(self, begin);
         int count = epoll_wait(self->epoll_fd, events, 64, timeout_ms);
         for (int i = 0; i < count && go_on; i++)
             go_on = dispatch(self, events[i].data.u64);
@@ -234,6 +251,7 @@ static void *thread_main(void *arg)
         if (self->next_expiry_mono_ns <= now)
             sweep(self, now);
     }
+    (void)spinner_turn(&self->spinner, self->spin, false, 0);
     return NULL;
 }
 
@@ -293,12 +311,13 @@ static void release(dataport_t *self)
     free(self);
 }
 
-dataport_t *dataport_new(uint16_t port, int *error)
+dataport_t *dataport_new(uint16_t port, spin_t *spin, int *error)
 {
     dataport_t *self = calloc(1, sizeof *self);
     if (!self)
         abort();
     self->port = port ? port : any_port();
+    self->spin = spin;
     self->commands[0] = self->commands[1] = self->epoll_fd = self->spare_fd = -1;
     self->next_expiry_mono_ns = INT64_MAX;
     for (size_t i = 0; i < LISTENERS_MAX; i++)
@@ -416,12 +435,13 @@ bool admission_give(admission_t *self, int fd, uint8_t stream, const union addre
 }
 
 int dataport_reflect(dataport_t *self, const struct ticket_keys *keys, const char *local_address,
-    int64_t expiry_mono_ns)
+    int64_t expiry_mono_ns, int64_t spin_ns)
 {
     struct command command = {.act = act_reflect,
         .keys = keys,
         .local_address = local_address,
-        .expiry_mono_ns = expiry_mono_ns};
+        .expiry_mono_ns = expiry_mono_ns,
+        .spin_ns = spin_ns};
     call(self, &command);
     return command.result;
 }

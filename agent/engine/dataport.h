@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "spin.h"
 #include "ticket.h"
 
 typedef struct dataport dataport_t;
@@ -28,8 +29,9 @@ typedef struct admission admission_t;
 // SCTP: one-to-one sockets, with the same handshake as TCP.
 enum dataport_protocol { DATAPORT_TCP, DATAPORT_UDP, DATAPORT_SCTP };
 
-// NULL and -errno in *error if no thread can be had. No socket is opened yet.
-dataport_t *dataport_new(uint16_t port, int *error);
+// NULL and -errno in *error if no thread can be had. No socket is opened yet. `spin` (NULL: never) is
+// borrowed for the port's life.
+dataport_t *dataport_new(uint16_t port, spin_t *spin, int *error);
 void dataport_destroy(dataport_t **self_p);   // every admission must have been dismissed
 uint16_t dataport_number(const dataport_t *self);
 
@@ -81,9 +83,11 @@ int dataport_connect(const struct dataport_target *target, const struct ticket_k
 // ------------------------------------------------------------------ answering light probes
 
 // Lets the port's thread answer light probes for a ticket until `expiry_mono_ns`. Any number of
-// tickets; ids are forgotten at expiry or by dataport_unreflect. 0 or -errno.
+// tickets; ids are forgotten at expiry or by dataport_unreflect. 0 or -errno. Where it has leave to
+// spin (spin.h), the thread does so for `spin_ns` (0: not for these) from the ticket's first question
+// on, however many more come, and not while none has come for 2 s.
 int dataport_reflect(dataport_t *self, const struct ticket_keys *keys, const char *local_address,
-    int64_t expiry_mono_ns);
+    int64_t expiry_mono_ns, int64_t spin_ns);
 void dataport_unreflect(dataport_t *self, const uint8_t id[TICKET_ID_SIZE]);
 
 #endif

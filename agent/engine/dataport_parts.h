@@ -59,6 +59,7 @@ struct entry {
     struct ticket_keys *keys; // light probes
     struct listener *listener;
     int64_t expiry_mono_ns;
+    int64_t spin_ns, spin_end_mono_ns; // light probes: how long may be spun, and until when
 };
 
 struct pending {
@@ -87,6 +88,9 @@ struct dataport {
     size_t entry_count, entry_room;
     int64_t next_expiry_mono_ns;
     struct light_clock clock; // as of the last datagrams
+    spin_t *spin;             // borrowed
+    struct spinner spinner;
+    int64_t spin_end_mono_ns, spun_for_mono_ns; // of all entries; when one of them was last asked
     struct dataport_counters counters;
 };
 

@@ -188,6 +188,20 @@ static void accept_proof(dataport_t *self, struct listener *listener, admission_
     admission_give(admission, fd, stream, peer);
 }
 
+// Only what the key proves lets the thread spin, and the time begins once.
+static void spin_for(dataport_t *self, struct entry *entry)
+{
+    int64_t now = clock_mono_ns();
+    if (entry->spin_ns == 0)
+        return;
+    if (entry->spin_end_mono_ns == 0)
+        entry->spin_end_mono_ns = now + entry->spin_ns;
+    if (entry->spin_end_mono_ns > self->spin_end_mono_ns)
+        self->spin_end_mono_ns = entry->spin_end_mono_ns;
+    if (now < entry->spin_end_mono_ns)
+        self->spun_for_mono_ns = now;
+}
+
 // False: it is no light probe, or nobody's.
 static bool reflect(
     dataport_t *self, struct batch *batch, size_t i, size_t size, const struct arrival *arrival)
@@ -196,12 +210,16 @@ static bool reflect(
     struct entry *entry = id ? dataport_entry(self, id) : NULL;
     if (!entry || !entry->keys)
         return false;
-    size_t length = light_answer(entry->keys, batch->bytes[i], size, arrival->stamp_ns,
-        arrival->kernel_stamp, &self->clock, batch->answer[batch->answers]);
-    if (length > 0 && length <= size)
-        queue_answer(batch, i, length, &arrival->local);
-    else
+    unsigned flags = (arrival->kernel_stamp ? LIGHT_FLAG_KERNEL_T2 : 0) |
+                     (self->spinner.spins ? LIGHT_FLAG_SPUN : 0);
+    size_t length = light_answer(entry->keys, batch->bytes[i], size, arrival->stamp_ns, flags,
+        &self->clock, batch->answer[batch->answers]);
+    if (length == 0 || length > size) {
         self->counters.forged++;
+        return true;
+    }
+    queue_answer(batch, i, length, &arrival->local);
+    spin_for(self, entry);
     return true;
 }
 

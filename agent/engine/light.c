@@ -91,13 +91,13 @@ const uint8_t *light_peek(const uint8_t *bytes, size_t size)
 }
 
 size_t light_answer(const struct ticket_keys *keys, const uint8_t *question, size_t size,
-    int64_t t2_ns, bool kernel_stamp, const struct light_clock *clock, uint8_t answer[LIGHT_SIZE])
+    int64_t t2_ns, unsigned flags, const struct light_clock *clock, uint8_t answer[LIGHT_SIZE])
 {
     struct light_datagram datagram;
     if (!light_unpack(question, size, keys, &datagram) || datagram.type != LIGHT_ASK)
         return 0;
     datagram.type = LIGHT_REPLY;
-    datagram.flags = kernel_stamp ? LIGHT_FLAG_KERNEL_T2 : 0;
+    datagram.flags = flags;
     datagram.t2_ns = t2_ns - clock->offset_ns;
     datagram.offset_ns = clock->offset_ns;
     datagram.error_ns = clock->error_ns;

@@ -9,13 +9,13 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "converge.h"
 #include "light.h"
 
 // Layout, big endian: magic 4, type, flags, flow 2, id 16, number 8, offset 8, t2 8, t3 8, error 8,
 // zero, MAC. A question carries zeros from the offset on; the answer repeats the rest and adds
 // them: t2 and t3 by its monotonic clock, what its wall clock is ahead of that, and that clock's
 // error.
-#define LIGHT_FLAG_KERNEL_T2 1
 
 struct light_datagram {
     unsigned type, flags, flow;
@@ -34,6 +34,7 @@ struct light_asked {
     int64_t t1_wall_ns, offset_ns; // the stamp, and what the clocks differed by right before it
     int64_t asked_mono_ns;
     bool waiting, kernel_t1;
+    bool spun; // the prober was spinning
 };
 
 // One round trip, in the order of asking. One-way: difference of two unrelated monotonic clocks.
@@ -84,6 +85,49 @@ bool light_flow_stamp(
 // The next datagram, or negative; the stamp is the program's if `kernel` is false.
 ssize_t light_flow_read(
     struct light_flow *self, uint8_t bytes[LIGHT_SIZE + 1], int64_t *wall_ns, bool *kernel);
+
+// What light_run keeps (light_probe.c) until it concludes (light_result.c).
+#define LIGHT_PENDING 512 // questions of one pair that may be on their way; a power of two
+
+struct light_pair {
+    const struct light_peer *peer;
+    struct light_target target;
+    int64_t due_ns, begin_ns, settled_ns; // 0: not settled
+    uint64_t sent, received, duplicate, reordered, discarded, far_spun, next_expected, limit;
+    uint64_t received_keep; // keep every so many-th sample
+    struct light_asked pending[LIGHT_PENDING];
+    struct light_sample *samples;
+    size_t count, room;
+    int64_t rtt_ns;                // the last; 0: none yet
+    uint64_t warmed, warm_awaited; // so many questions only to warm up; the number of one, or 0
+    int64_t far_error_ns;          // the largest that its clock claimed; -1: not synchronised
+    struct converge converge;
+    struct { // round trips of the sample that is being made
+        int64_t since_ns;
+        double sum_s;
+        unsigned count;
+    } mean;
+    bool unusable;
+};
+
+struct light_prober {
+    const struct testspec *spec;
+    struct light_pair *pairs;
+    struct light_outcome *outcomes;
+    size_t count;
+    struct light_flow *flows;
+    unsigned flow_count, per_family;
+    int64_t end_ns, largest_rtt_ns;
+    double rate;
+    struct light_clock clock;
+    int64_t near_error_ns; // as far_error_ns
+    uint64_t missing_t1, missing_t2, missing_t4, answers, discarded, spun;
+    spin_t *spin;
+    struct spinner spinner;
+};
+
+void light_conclude(struct light_prober *self, size_t index, bool stopped);
+void light_summarise(const struct light_prober *self, struct light_summary *summary);
 
 // Statistics of a pair's samples (light_stats.c, pure). `samples` is reordered.
 void light_distribution(int64_t *values_ns, size_t count, struct probe_distribution *out);

@@ -13,47 +13,16 @@
 #include "cpu.h"
 
 #define SAMPLES_MAX 4096 // of one pair; beyond, every second one is kept, and so on
-#define PENDING 512      // questions of one pair that may be on their way; a power of two
 #define STRAGGLERS_NS NS_PER_S
 #define PROBES_LEAST 5
 #define RATE_DEFAULT 10.0
-
-struct pair {
-    const struct light_peer *peer;
-    struct light_target target;
-    int64_t due_ns, begin_ns, settled_ns; // 0: not settled
-    uint64_t sent, received, duplicate, reordered, discarded, next_expected, limit;
-    uint64_t received_keep; // keep every so many-th sample
-    struct light_asked pending[PENDING];
-    struct light_sample *samples;
-    size_t count, room;
-    int64_t far_error_ns; // the largest that its clock claimed; -1: not synchronised
-    struct converge converge;
-    struct { // round trips of the sample that is being made
-        int64_t since_ns;
-        double sum_s;
-        unsigned count;
-    } mean;
-    bool unusable;
-};
-
-struct prober {
-    const struct testspec *spec;
-    struct pair *pairs;
-    struct light_outcome *outcomes;
-    size_t count;
-    struct light_flow *flows;
-    unsigned flow_count, per_family;
-    int64_t end_ns, largest_rtt_ns;
-    double rate;
-    struct light_clock clock;
-    int64_t near_error_ns; // as far_error_ns
-    uint64_t missing_t1, missing_t2, missing_t4, answers, discarded;
-};
+#define WARM_NUMBER (UINT64_C(1) << 63) // and above: of questions that only warm up
+#define WARM_RTT_NS NS_PER_MS           // on a longer path they make no difference
+#define WARM_LATE_NS NS_PER_MS          // nor is there time for them so late
 
 // ---------------------------------------------------------------------------------- set-up
 
-static bool open_flows(struct prober *self, unsigned family)
+static bool open_flows(struct light_prober *self, unsigned family)
 {
     const char *local = "";
     for (size_t i = 0; i < self->count; i++)
@@ -76,18 +45,18 @@ static double uniform(void)
     return (double)(random >> 11) * 0x1p-53;
 }
 
-static int64_t spacing_ns(const struct prober *self)
+static int64_t spacing_ns(const struct light_prober *self)
 {
     return (int64_t)((0.5 + uniform()) * 1e9 / self->rate);
 }
 
-static void set_up(struct prober *self, const struct light_peer *peers)
+static void set_up(struct light_prober *self, const struct light_peer *peers)
 {
     int64_t now = clock_mono_ns();
     uint64_t expected =
         (uint64_t)ceil((double)self->spec->duration_ns / 1e9 * self->rate * 2) + PROBES_LEAST;
     for (size_t i = 0; i < self->count; i++) {
-        struct pair *pair = &self->pairs[i];
+        struct light_pair *pair = &self->pairs[i];
         pair->peer = &peers[i];
         pair->begin_ns = now;
         pair->due_ns = now + (int64_t)(uniform() * 1e9 / self->rate);
@@ -103,50 +72,9 @@ static void set_up(struct prober *self, const struct light_peer *peers)
     self->end_ns = now + self->spec->duration_ns;
 }
 
-// ----------------------------------------------------------------------------------- asking
-
-static struct light_flow *flow_for(struct prober *self, const struct pair *pair)
-{
-    unsigned first = 0;
-    while (first < self->flow_count && self->flows[first].family != pair->target.address.ss_family)
-        first += self->per_family;
-    return first < self->flow_count ? &self->flows[first + pair->sent % self->per_family] : NULL;
-}
-
-static void ask(struct prober *self, size_t index, int64_t now)
-{
-    struct pair *pair = &self->pairs[index];
-    struct light_flow *flow = flow_for(self, pair);
-    pair->due_ns = now + spacing_ns(self);
-    if (!flow)
-        return;
-    // One that never left this host is no round trip to lose.
-    if (light_flow_ask(flow, &pair->target, &pair->peer->keys, pair->sent, (uint32_t)index,
-            (unsigned)(flow - self->flows), &self->clock, &pair->pending[pair->sent % PENDING]))
-        pair->sent++;
-}
-
-// Asks everybody who is due; the next due time.
-static int64_t ask_due(struct prober *self, int64_t now)
-{
-    int64_t next = INT64_MAX;
-    light_clock_read(&self->clock);
-    for (size_t i = 0; i < self->count; i++) {
-        struct pair *pair = &self->pairs[i];
-        bool more = now < self->end_ns ? pair->sent < pair->limit : pair->sent < PROBES_LEAST;
-        if (pair->unusable || pair->settled_ns || !more)
-            continue;
-        if (now >= self->end_ns || pair->due_ns <= now)
-            ask(self, i, now);
-        if (pair->due_ns < next)
-            next = pair->due_ns;
-    }
-    return next;
-}
-
 // --------------------------------------------------------------------------------- answers
 
-static void keep_sample(struct pair *pair, const struct light_sample *sample)
+static void keep_sample(struct light_pair *pair, const struct light_sample *sample)
 {
     if (pair->count == SAMPLES_MAX) {
         for (size_t i = 0; i < SAMPLES_MAX / 2; i++)
@@ -173,7 +101,7 @@ static void worst_error(int64_t *worst_ns, int64_t error_ns)
 }
 
 // Round trips do not wait for each other, so nothing is asked of their path but the samples.
-static void approach(struct pair *pair, int64_t rtt_ns, int64_t now)
+static void approach(struct light_pair *pair, int64_t rtt_ns, int64_t now)
 {
     static const struct converge_path path = {.known = true};
     pair->mean.sum_s += (double)rtt_ns * 1e-9;
@@ -189,9 +117,9 @@ static void approach(struct pair *pair, int64_t rtt_ns, int64_t now)
 }
 
 // False if it is a copy of one that has come, or answers nothing.
-static bool take_answer(struct pair *pair, const struct light_datagram *answer)
+static bool take_answer(struct light_pair *pair, const struct light_datagram *answer)
 {
-    struct light_asked *asked = &pair->pending[answer->number % PENDING];
+    struct light_asked *asked = &pair->pending[answer->number % LIGHT_PENDING];
     if (asked->number != answer->number || answer->number >= pair->sent)
         return false;
     pair->duplicate += !asked->waiting;
@@ -206,16 +134,18 @@ static bool take_answer(struct pair *pair, const struct light_datagram *answer)
     return true;
 }
 
-static void on_answer(struct prober *self, struct pair *pair, const struct light_datagram *answer,
-    int64_t t4_wall_ns, bool kernel_t4)
+static void on_answer(struct light_prober *self, struct light_pair *pair,
+    const struct light_datagram *answer, int64_t t4_wall_ns, bool kernel_t4)
 {
     struct light_sample sample;
     int64_t now = clock_mono_ns();
     if (!take_answer(pair, answer))
         return;
-    const struct light_asked *asked = &pair->pending[answer->number % PENDING];
+    const struct light_asked *asked = &pair->pending[answer->number % LIGHT_PENDING];
     light_clock_read(&self->clock);
     self->answers++;
+    self->spun += asked->spun && self->spinner.spins;
+    pair->far_spun += (answer->flags & LIGHT_FLAG_SPUN) != 0;
     if (!light_round(asked, answer, t4_wall_ns, self->clock.offset_ns, now, &sample)) {
         pair->discarded++;
         self->discarded++;
@@ -225,6 +155,7 @@ static void on_answer(struct prober *self, struct pair *pair, const struct light
     worst_error(&pair->far_error_ns, answer->error_ns);
     keep_sample(pair, &sample);
     approach(pair, sample.rtt_ns, now);
+    pair->rtt_ns = sample.rtt_ns;
     if (sample.rtt_ns > self->largest_rtt_ns)
         self->largest_rtt_ns = sample.rtt_ns;
     self->missing_t1 += !asked->kernel_t1;
@@ -232,7 +163,7 @@ static void on_answer(struct prober *self, struct pair *pair, const struct light
     self->missing_t4 += !kernel_t4;
 }
 
-static struct pair *pair_of(struct prober *self, const uint8_t *id, unsigned hint)
+static struct light_pair *pair_of(struct light_prober *self, const uint8_t *id, unsigned hint)
 {
     if (hint < self->count && memcmp(self->pairs[hint].peer->keys.id, id, TICKET_ID_SIZE) == 0)
         return &self->pairs[hint];
@@ -242,14 +173,15 @@ static struct pair *pair_of(struct prober *self, const uint8_t *id, unsigned hin
     return NULL;
 }
 
-static void read_transmit_stamps(struct prober *self, struct light_flow *flow)
+static void read_transmit_stamps(struct light_prober *self, struct light_flow *flow)
 {
     bool known;
     uint32_t owner;
     uint64_t number;
     int64_t stamp;
     for (int i = 0; i < 256 && light_flow_stamp(flow, &known, &owner, &number, &stamp); i++) {
-        struct light_asked *asked = known ? &self->pairs[owner].pending[number % PENDING] : NULL;
+        struct light_asked *asked =
+            known ? &self->pairs[owner].pending[number % LIGHT_PENDING] : NULL;
         if (!asked || !asked->waiting || asked->kernel_t1 || asked->number != number)
             continue;
         asked->t1_wall_ns = stamp;
@@ -257,7 +189,7 @@ static void read_transmit_stamps(struct prober *self, struct light_flow *flow)
     }
 }
 
-static void read_answers(struct prober *self, struct light_flow *flow)
+static void read_answers(struct light_prober *self, struct light_flow *flow)
 {
     uint8_t bytes[LIGHT_SIZE + 1];
     int64_t t4_wall_ns;
@@ -266,17 +198,87 @@ static void read_answers(struct prober *self, struct light_flow *flow)
     for (int i = 0; i < 256 && (got = light_flow_read(flow, bytes, &t4_wall_ns, &kernel)) >= 0;
          i++) {
         const uint8_t *id = light_peek(bytes, (size_t)got);
-        struct pair *pair = id ? pair_of(self, id, UINT32_MAX) : NULL;
+        struct light_pair *pair = id ? pair_of(self, id, UINT32_MAX) : NULL;
         struct light_datagram answer;
-        if (pair && light_unpack(bytes, (size_t)got, &pair->peer->keys, &answer) &&
-            answer.type == LIGHT_REPLY)
+        if (!pair || !light_unpack(bytes, (size_t)got, &pair->peer->keys, &answer) ||
+            answer.type != LIGHT_REPLY)
+            continue;
+        if (answer.number == pair->warm_awaited)
+            pair->warm_awaited = 0;
+        if (answer.number < WARM_NUMBER)
             on_answer(self, pair, &answer, t4_wall_ns, kernel);
     }
 }
 
+// ----------------------------------------------------------------------------------- asking
+
+static struct light_flow *flow_for(struct light_prober *self, const struct light_pair *pair)
+{
+    unsigned first = 0;
+    while (first < self->flow_count && self->flows[first].family != pair->target.address.ss_family)
+        first += self->per_family;
+    return first < self->flow_count ? &self->flows[first + pair->sent % self->per_family] : NULL;
+}
+
+// Each after the answer to the one before, so that no packet of ours is ahead of what follows.
+static void warm_up(struct light_prober *self, struct light_pair *pair, struct light_flow *flow)
+{
+    struct light_asked asked;
+    bool worth = pair->rtt_ns > 0 && pair->rtt_ns < WARM_RTT_NS;
+    pair->warm_awaited = 0;
+    for (int i = 0; i < LIGHT_WARM && worth && !pair->warm_awaited; i++) {
+        pair->warm_awaited = WARM_NUMBER | pair->warmed++;
+        if (!light_flow_ask(flow, &pair->target, &pair->peer->keys, pair->warm_awaited, 0,
+                (unsigned)(flow - self->flows), &self->clock, &asked))
+            return;
+        int64_t patience = asked.asked_mono_ns + 2 * WARM_RTT_NS;
+        while (pair->warm_awaited && clock_mono_ns() < patience) {
+            read_transmit_stamps(self, flow);
+            read_answers(self, flow);
+        }
+    }
+}
+
+static void ask(struct light_prober *self, size_t index, int64_t now)
+{
+    struct light_pair *pair = &self->pairs[index];
+    struct light_flow *flow = flow_for(self, pair);
+    int64_t late_ns = clock_mono_ns() - pair->due_ns;
+    pair->due_ns = now + spacing_ns(self);
+    if (!flow)
+        return;
+    if (self->spinner.spins && late_ns < WARM_LATE_NS)
+        warm_up(self, pair, flow);
+    // One that never left this host is no round trip to lose.
+    struct light_asked *asked = &pair->pending[pair->sent % LIGHT_PENDING];
+    if (!light_flow_ask(flow, &pair->target, &pair->peer->keys, pair->sent, (uint32_t)index,
+            (unsigned)(flow - self->flows), &self->clock, asked))
+        return;
+    asked->spun = self->spinner.spins;
+    pair->sent++;
+}
+
+// Asks everybody who is due; the next due time.
+static int64_t ask_due(struct light_prober *self, int64_t now)
+{
+    int64_t next = INT64_MAX;
+    light_clock_read(&self->clock);
+    for (size_t i = 0; i < self->count; i++) {
+        struct light_pair *pair = &self->pairs[i];
+        bool more = now < self->end_ns ? pair->sent < pair->limit : pair->sent < PROBES_LEAST;
+        if (pair->unusable || pair->settled_ns || !more)
+            continue;
+        if (now >= self->end_ns || pair->due_ns <= now)
+            ask(self, i, now);
+        if (pair->due_ns < next)
+            next = pair->due_ns;
+    }
+    return next;
+}
+
 // ------------------------------------------------------------------------------------ loop
 
-static bool all_answered(const struct prober *self)
+static bool all_answered(const struct light_prober *self)
 {
     for (size_t i = 0; i < self->count; i++)
         if (self->pairs[i].received < self->pairs[i].sent)
@@ -284,11 +286,12 @@ static bool all_answered(const struct prober *self)
     return true;
 }
 
-static void wait_sockets(struct prober *self, struct pollfd *polled, int stop_fd, int64_t until)
+static void wait_sockets(
+    struct light_prober *self, struct pollfd *polled, int stop_fd, int64_t until)
 {
     int64_t left = until - clock_mono_ns();
     struct timespec wait = {0, 0};
-    if (left > 0)
+    if (left > 0 && !self->spinner.spins)
         wait = (struct timespec){left / NS_PER_S, left % NS_PER_S};
     for (unsigned i = 0; i < self->flow_count; i++)
         polled[i] = (struct pollfd){.fd = self->flows[i].fd, .events = POLLIN};
@@ -303,7 +306,7 @@ static void wait_sockets(struct prober *self, struct pollfd *polled, int stop_fd
 }
 
 // False if it was stopped.
-static bool probe_all(struct prober *self, int stop_fd)
+static bool probe_all(struct light_prober *self, int stop_fd)
 {
     struct pollfd *polled = calloc(self->flow_count + 1, sizeof *polled);
     if (!polled)
@@ -311,6 +314,7 @@ static bool probe_all(struct prober *self, int stop_fd)
     bool stopped = false;
     int64_t patience = INT64_MAX;
     for (int64_t now = clock_mono_ns(); !stopped; now = clock_mono_ns()) {
+        (void)spinner_turn(&self->spinner, self->spin, true, now);
         int64_t next = ask_due(self, now);
         if (next == INT64_MAX) { // the time is over, or all are settled
             int64_t wait =
@@ -326,105 +330,20 @@ static bool probe_all(struct prober *self, int stop_fd)
         wait_sockets(self, polled, stop_fd, next);
         stopped = polled[self->flow_count].revents != 0;
     }
+    (void)spinner_turn(&self->spinner, self->spin, false, 0);
     free(polled);
     return !stopped;
 }
 
-// ----------------------------------------------------------------------------------- result
-
-static void flow_medians(
-    struct prober *self, struct pair *pair, struct light_outcome *out, int64_t *values)
-{
-    out->best_flow_p50_s = out->worst_flow_p50_s = NAN;
-    for (unsigned flow = 0; flow < self->flow_count; flow++) {
-        struct probe_distribution one;
-        size_t count = 0;
-        for (size_t i = 0; i < pair->count; i++)
-            if (pair->samples[i].flow == flow)
-                values[count++] = pair->samples[i].rtt_ns;
-        if (count == 0)
-            continue;
-        light_distribution(values, count, &one);
-        if (!(out->best_flow_p50_s <= one.p50_s))
-            out->best_flow_p50_s = one.p50_s;
-        if (!(out->worst_flow_p50_s >= one.p50_s))
-            out->worst_flow_p50_s = one.p50_s;
-    }
-}
-
-static void one_way(const struct pair *pair, struct light_outcome *out, int64_t *at, int64_t *delay)
-{
-    for (size_t i = 0; i < pair->count; i++) {
-        at[i] = pair->samples[i].at_ns;
-        delay[i] = pair->samples[i].forward_ns;
-    }
-    light_pdv(at, delay, pair->count, &out->pdv_forward);
-    for (size_t i = 0; i < pair->count; i++)
-        delay[i] = pair->samples[i].backward_ns;
-    light_pdv(at, delay, pair->count, &out->pdv_backward);
-}
-
-static void conclude(struct prober *self, size_t index, bool stopped)
-{
-    struct pair *pair = &self->pairs[index];
-    struct light_outcome *out = &self->outcomes[index];
-    out->sent = pair->sent;
-    out->received = pair->received;
-    out->duplicate = pair->duplicate;
-    out->reordered = pair->reordered;
-    out->discarded = pair->discarded;
-    int64_t now = clock_mono_ns(), ended = pair->settled_ns ? pair->settled_ns : self->end_ns;
-    out->duration_s = (double)((now < ended ? now : ended) - pair->begin_ns) / 1e9;
-    converge_report(&pair->converge, &out->convergence);
-    out->flows = self->per_family;
-    out->family = pair->target.address.ss_family == AF_INET ? 4 : 6;
-    out->jitter_s = light_jitter_s(pair->samples, pair->count);
-    int64_t *values = malloc((pair->count + 1) * sizeof *values),
-            *at = malloc((pair->count + 1) * sizeof *at);
-    if (!values || !at)
-        abort();
-    flow_medians(self, pair, out, values);
-    one_way(pair, out, at, values);
-    light_one_way(pair->samples, pair->count, self->near_error_ns, pair->far_error_ns, out);
-    for (size_t i = 0; i < pair->count; i++)
-        values[i] = pair->samples[i].rtt_ns;
-    light_distribution(values, pair->count, &out->rtt);
-    free(values);
-    free(at);
-    out->outcome = stopped ? PROBE_STOPPED : PROBE_OK;
-    if (stopped) {
-        snprintf(out->reason, sizeof out->reason, "stopped");
-    } else if (pair->sent == 0 || pair->received == 0) {
-        out->outcome = PROBE_FAILED;
-        if (!*out->reason)
-            snprintf(out->reason, sizeof out->reason,
-                pair->sent ? "none of %llu probes was answered" : "no probe could be sent (%llu)",
-                (unsigned long long)pair->sent);
-    }
-}
-
-static const char *origin(uint64_t missing, uint64_t answers)
-{
-    return missing == 0 ? "kernel" : missing < answers ? "kernel or user" : "user";
-}
-
-static void tell_stamps(const struct prober *self, struct light_summary *summary)
-{
-    int have = snprintf(summary->stamps, sizeof summary->stamps, "t1 %s, t2 %s, t3 user, t4 %s",
-        origin(self->missing_t1, self->answers), origin(self->missing_t2, self->answers),
-        origin(self->missing_t4, self->answers));
-    if (self->discarded > 0)
-        snprintf(summary->stamps + have, sizeof summary->stamps - (size_t)have,
-            "; %llu of %llu discarded, as a clock stepped", (unsigned long long)self->discarded,
-            (unsigned long long)self->answers);
-}
+// ------------------------------------------------------------------------------------- run
 
 void light_run(const struct testspec *spec, const struct light_peer *peers, size_t count,
-    int stop_fd, struct light_outcome *outcomes, struct light_summary *summary)
+    spin_t *spin, int stop_fd, struct light_outcome *outcomes, struct light_summary *summary)
 {
     memset(outcomes, 0, count * sizeof *outcomes);
     memset(summary, 0, sizeof *summary);
-    struct prober self = {.spec = spec,
+    struct light_prober self = {.spec = spec,
+        .spin = spin,
         .count = count,
         .outcomes = outcomes,
         .per_family = spec->flows ? spec->flows : 1,
@@ -443,13 +362,10 @@ void light_run(const struct testspec *spec, const struct light_peer *peers, size
     cpu_end(cpu, &summary->load);
     cpu_destroy(&cpu);
     for (size_t i = 0; i < count; i++) {
-        conclude(&self, i, stopped);
+        light_conclude(&self, i, stopped);
         free(self.pairs[i].samples);
     }
-    tell_stamps(&self, summary);
-    snprintf(summary->technique, sizeof summary->technique,
-        "UDP from %u source port%s a family, receiver sleeps", self.per_family,
-        self.per_family == 1 ? "" : "s");
+    light_summarise(&self, summary);
     for (unsigned i = 0; i < self.flow_count; i++)
         close(self.flows[i].fd);
     free(self.flows);

@@ -97,11 +97,7 @@ static int64_t depart(struct loop *loop, unsigned count, int64_t now)
 // May a thread look at the clock all the time, or go before others? Not where they need the core.
 static bool may_keep_a_core(void)
 {
-    cpu_set_t set;
-    struct cgroup_cpu quota;
-    cgroup_cpu_read(&quota);
-    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1 &&
-           !(quota.quota_cores < 2);
+    return cgroup_cores() >= 2;
 }
 
 static enum udp_pace choose_pace(const struct udp_sender *sender)

@@ -3,9 +3,14 @@
 //
 //     bench_latency [--rounds N] [--pairs N] [--json FILE]
 //
-// sockperf (Debian: sockperf) is left out where it is not installed. Medians of the rounds'
-// medians. Busy: a loop of the lowest importance on every core, as other people's programs are.
+// Ours sleeping and, with `guard: spin` at both ends, spinning; ping; a pair of echo programs that
+// block and one that spins, both of this program and without a pause between their round trips; and
+// sockperf (Debian: sockperf), which is left out where it is not installed. In turn; medians of the
+// rounds' medians. Busy: a loop of the lowest importance on every core, as other people's programs
+// are.
 
+#include <arpa/inet.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,11 +18,14 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "engine_bench.h"
 #include "kinds.h"
+#include "light.h"
 #include "mesh.h"
 #include "meshtest.h"
 
@@ -45,13 +53,112 @@ static double median(double *values, unsigned count)
     return (values[(count - 1) / 2] + values[count / 2]) / 2;
 }
 
+// ------------------------------------------------------------------------------ echo programs
+
+// What an ordinary program sees of a round trip, wake-ups included.
+#define ECHO_PORT 11112
+#define ECHO_NS (2 * NS_PER_S)
+#define ECHO_ROUNDS 20000
+
+static ssize_t take(int fd, void *bytes, size_t size, bool spins, int64_t until_mono_ns)
+{
+    ssize_t got;
+    do
+        got = recv(fd, bytes, size, spins ? MSG_DONTWAIT : 0);
+    while (got < 0 && clock_mono_ns() < until_mono_ns);
+    return got;
+}
+
+static int echo_socket(const char *address, bool serves)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(ECHO_PORT)};
+    struct timeval patience = {.tv_usec = 100000};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || inet_pton(AF_INET, address, &at.sin_addr) != 1 ||
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0 ||
+        (serves ? bind : connect)(fd, (struct sockaddr *)&at, sizeof at) < 0)
+        return -1;
+    return fd;
+}
+
+// Answers until it has been quiet for 1 s.
+static int echo_server(const char *address, bool spins)
+{
+    struct sockaddr_in peer;
+    socklen_t size = sizeof peer;
+    char bytes[LIGHT_SIZE];
+    int fd = echo_socket(address, true);
+    for (int64_t last = clock_mono_ns(); fd >= 0 && clock_mono_ns() - last < NS_PER_S;) {
+        ssize_t got = recvfrom(
+            fd, bytes, sizeof bytes, spins ? MSG_DONTWAIT : 0, (struct sockaddr *)&peer, &size);
+        if (got < 0)
+            continue;
+        (void)!sendto(fd, bytes, (size_t)got, 0, (struct sockaddr *)&peer, size);
+        last = clock_mono_ns();
+    }
+    return fd < 0;
+}
+
+static int echo_client(const char *address, bool spins)
+{
+    static double values[ECHO_ROUNDS];
+    char bytes[LIGHT_SIZE] = {0};
+    unsigned count = 0;
+    int fd = echo_socket(address, false);
+    int64_t end = clock_mono_ns() + ECHO_NS;
+    while (fd >= 0 && count < ECHO_ROUNDS && clock_mono_ns() < end) {
+        int64_t begin = clock_mono_ns();
+        if (send(fd, bytes, sizeof bytes, 0) > 0 &&
+            take(fd, bytes, sizeof bytes, spins, begin + NS_PER_S / 10) > 0)
+            values[count++] = (double)(clock_mono_ns() - begin) * 1e-3;
+    }
+    if (count)
+        printf("%.3f\n", median(values, count));
+    return count == 0;
+}
+
+static double echo_us(mesh_t *mesh, bool spins)
+{
+    char program[PATH_MAX] = "";
+    assert_true(readlink("/proc/self/exe", program, sizeof program - 1) > 0);
+    const char *how = spins ? "spin" : "block";
+    task_t *server =
+        mesh_start(mesh, "$LAB exec h2 timeout 9 %s --echo %s 10.95.1.2", program, how);
+    mesh_wait_until(mesh, 10, "$LAB exec h2 ss -Hlun | grep -q :%d", ECHO_PORT);
+    char *text = mesh_exec(mesh, "h1", "timeout 9 %s --ask %s 10.95.1.2", program, how);
+    double value = *text ? atof(text) : NAN;
+    struct outcome ended = task_wait(&server, 20);
+    outcome_release(&ended);
+    free(text);
+    return value;
+}
+
 // ------------------------------------------------------------------------------ round trips
 
-static double ours_us(mesh_t *mesh)
+// Whether their owner allows both hosts to spin.
+static void allow(mesh_t *mesh, bool spin)
+{
+    for (int i = 1; i <= 2; i++) {
+        struct outcome placed = mesh_shell(mesh, 30,
+            "printf 'guard: {spin: %s}\n' >$DIR/spin.yaml; $LAB kill h%d TERM; "
+            "$LAB agent h%d --config $DIR/spin.yaml",
+            spin ? "true" : "false", i, i);
+        if (placed.status != 0)
+            fail_msg("agent: %s", placed.err);
+        outcome_release(&placed);
+    }
+    mesh_wait_until(mesh, 15, "test $($LAB meshperf agent list | grep -c ready) = 2");
+}
+
+static double ours_us(mesh_t *mesh, bool spin)
 {
     int status;
+    allow(mesh, spin);
     json_t *run = mesh_json(mesh, &status, 60, "-q run latency -t 2s -4 --from h1 --to h2");
-    double p50 = number_at(cell_of(run, "latency", "h1", "h2"), "rtt_s.p50");
+    json_t *cell = cell_of(run, "latency", "h1", "h2");
+    double p50 = number_at(cell, "rtt_s.p50");
+    if ((strstr(text_at(cell, "technique"), "prober spins, reflector spins") != NULL) != spin)
+        printf("%s\n", text_at(cell, "technique"));
     json_decref(run);
     return p50 * 1e6;
 }
@@ -69,8 +176,7 @@ static double ping_us(mesh_t *mesh)
     return count ? median(values, count) : NAN;
 }
 
-// Half of the round trip is what it prints. `flags`: 20 a second as ours, or spinning without a
-// pause.
+// Half of the round trip is what it prints. Without a pause.
 static double sockperf_us(mesh_t *mesh, const char *server_flags, const char *flags)
 {
     if (system("command -v sockperf >/dev/null 2>&1") != 0)
@@ -89,27 +195,48 @@ static double sockperf_us(mesh_t *mesh, const char *server_flags, const char *fl
     return value;
 }
 
+enum contestant { OURS, OURS_SPINNING, PING, BLOCKING, SPINNING, SOCKPERF, SOCKPERF_SPINNING };
+#define CONTESTANTS 7
+static const char *const contestants[CONTESTANTS] = {"meshperf", "meshperf_spinning", "ping",
+    "echo_blocking", "echo_spinning", "sockperf_blocking", "sockperf_spinning"};
+
+static double round_trip_us(mesh_t *mesh, enum contestant contestant)
+{
+    switch (contestant) {
+    case OURS:
+    case OURS_SPINNING:
+        return ours_us(mesh, contestant == OURS_SPINNING);
+    case PING:
+        return ping_us(mesh);
+    case BLOCKING:
+    case SPINNING:
+        return echo_us(mesh, contestant == SPINNING);
+    case SOCKPERF:
+        return sockperf_us(mesh, "", "");
+    case SOCKPERF_SPINNING:
+        return sockperf_us(mesh, "--nonblocked", "--nonblocked");
+    }
+    return NAN;
+}
+
 static void round_trips(mesh_t *mesh, const char *words, json_t *report)
 {
-    double values[4][ROUNDS_MAX];
-    for (unsigned i = 0; i < options.rounds; i++) {
-        values[0][i] = ours_us(mesh);
-        values[1][i] = ping_us(mesh);
-        values[2][i] = sockperf_us(mesh, "", "--mps=20");
-        values[3][i] = sockperf_us(mesh, "--nonblocked", "--nonblocked");
-    }
-    double all[4];
-    for (int k = 0; k < 4; k++)
-        all[k] = median(values[k], options.rounds);
-    printf("%-12s %10.1f %10.1f %12.1f %14.1f\n", words, all[0], all[1], all[2], all[3]);
-    fflush(stdout);
+    double values[CONTESTANTS][ROUNDS_MAX], all[CONTESTANTS];
+    for (unsigned i = 0; i < options.rounds; i++)
+        for (int k = 0; k < CONTESTANTS; k++)
+            values[k][i] = round_trip_us(mesh, (enum contestant)k);
     json_t *row = json_object();
-    const char *const names[] = {
-        "meshperf_us", "ping_us", "sockperf_blocking_us", "sockperf_spinning_us"};
     json_object_set_new(row, "case", json_string(words));
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k < CONTESTANTS; k++) {
+        all[k] = median(values[k], options.rounds);
+        printf("%s: %s %.1f us\n", words, contestants[k], all[k]);
         if (!isnan(all[k]))
-            json_object_set_new(row, names[k], json_real(all[k]));
+            json_object_set_new(row, contestants[k], json_real(all[k]));
+    }
+    for (int k = BLOCKING; k < CONTESTANTS; k++)
+        printf("%s: %s over meshperf_spinning: %.2f\n", words, contestants[k],
+            all[k] / all[OURS_SPINNING]);
+    fflush(stdout);
     json_array_append_new(report, row);
 }
 
@@ -128,8 +255,6 @@ static pid_t busy_loop(void)
 static void beside_others(json_t *report)
 {
     mesh_t *mesh = mesh_up(topology, "");
-    printf("%-12s %10s %10s %12s %14s   (RTT p50, us)\n", "hosts", "meshperf", "ping", "sockperf",
-        "sockperf spins");
     round_trips(mesh, "idle", report);
     pid_t loops[LOOPS_MAX];
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -274,6 +399,10 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 == argc)
             return usage();
+        if (i + 2 < argc && (strcmp(argv[i], "--echo") == 0 || strcmp(argv[i], "--ask") == 0)) {
+            bool spins = strcmp(argv[i + 1], "spin") == 0;
+            return (argv[i][2] == 'e' ? echo_server : echo_client)(argv[i + 2], spins);
+        }
         if (strcmp(argv[i], "--rounds") == 0)
             options.rounds = (unsigned)atoi(argv[i + 1]);
         else if (strcmp(argv[i], "--pairs") == 0)

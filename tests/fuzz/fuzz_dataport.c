@@ -18,13 +18,13 @@ static void open_port(void)
     struct ticket_keys keys;
     uint8_t id[TICKET_ID_SIZE] = {1}, key[TICKET_KEY_SIZE] = {2};
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    port = dataport_new(0, &error);
+    port = dataport_new(0, NULL, &error);
     HOLDS(port);
     ticket_derive(id, key, &keys);
     HOLDS(dataport_admit(port, DATAPORT_UDP, &keys, "127.0.0.1", 4, &error));
     id[0] = 5;
     ticket_derive(id, key, &keys);
-    HOLDS(dataport_reflect(port, &keys, "127.0.0.1", INT64_MAX) == 0);
+    HOLDS(dataport_reflect(port, &keys, "127.0.0.1", INT64_MAX, 0) == 0);
     to.sin_port = htons(dataport_number(port));
     stranger = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     HOLDS(connect(stranger, (struct sockaddr *)&to, sizeof to) == 0);

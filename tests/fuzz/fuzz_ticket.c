@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct light_clock own = {.offset_ns = 7, .error_ns = -1};
     at = light_peek(data, size);
     HOLDS(!at || (at >= data && at + TICKET_ID_SIZE <= data + size));
-    HOLDS(light_answer(&keys, data, size, 1, true, &own, answer) <= size);
+    HOLDS(light_answer(&keys, data, size, 1, LIGHT_FLAG_KERNEL_T2, &own, answer) <= size);
     static const unsigned types[] = {REACH_ASK, REACH_REPLY, PATH_ASK_SHORT};
     at = reach_peek(data, size);
     HOLDS(!at || (at >= data && at + TICKET_ID_SIZE <= data + size));

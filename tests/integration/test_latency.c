@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cgroup.h"
 #include "mesh.h"
 #include "meshtest.h"
 
@@ -258,12 +259,67 @@ static void several_flows_are_walked_over_and_compared(void **state)
     assert_int_equal(status, 0);
     json_t *cell = cell_of(run, "latency", "a", "b");
     assert_true(number_at(cell, "flows") == 4);
-    assert_string_equal(
-        text_at(cell, "technique"), "UDP from 4 source ports a family, receiver sleeps");
+    assert_string_equal(text_at(cell, "technique"),
+        "UDP from 4 source ports a family, prober sleeps, reflector sleeps");
     assert_true(number_at(cell, "best_flow_p50_s") <= number_at(cell, "worst_flow_p50_s"));
     assert_true(number_at(cell, "pdv_s.p50") >= 0 && number_at(cell, "pdv_backward_s.p50") >= 0);
     assert_non_null(strstr(text_at(cell, "stamps"), "kernel"));
     json_decref(run);
+}
+
+// ------------------------------------------------------------------------------ spinning
+
+static void let_spin(mesh_t *mesh, const char *host, bool spin)
+{
+    struct outcome placed = mesh_shell(mesh, 30,
+        "printf 'guard: {spin: %s}\n' >$DIR/%s.yaml && $LAB kill %s && "
+        "$LAB agent %s --config $DIR/%s.yaml",
+        spin ? "true" : "false", host, host, host, host);
+    if (placed.status != 0)
+        fail_msg("agent: %s", placed.err);
+    outcome_release(&placed);
+    mesh_wait_until(mesh, 15, "$LAB meshperf agent list | grep -q '^%s .*ready'", host);
+}
+
+static bool technique_is(mesh_t *mesh, const char *from, const char *to, const char *words)
+{
+    json_t *cell, *run = mesh_measured(mesh, NULL, &cell, "latency", from, to, "-t 500ms");
+    bool same = strstr(text_at(cell, "technique"), words) != NULL;
+    if (!same)
+        print_message("%s > %s: %s\n", from, to, text_at(cell, "technique"));
+    json_decref(run);
+    return same;
+}
+
+static bool both_spin(json_t *cell)
+{
+    return strstr(text_at(cell, "technique"), ", prober spins, reflector spins") != NULL;
+}
+
+static void a_latency_test_spins_where_the_owner_allows_it_and_says_so(void **state)
+{
+    const char *spins = cgroup_cores() >= 2 ? "spins" : "sleeps"; // a core must be free
+    char words[64];
+    let_spin(*state, "a", true);
+    snprintf(words, sizeof words, ", prober %s, reflector sleeps", spins);
+    assert_true(technique_is(*state, "a", "b", words));
+    assert_true(technique_is(*state, "b", "a", ", prober sleeps, reflector s"));
+    let_spin(*state, "b", true);
+    if (cgroup_cores() >= 2) {
+        count_probes(*state);
+        json_t *cell,
+            *run = mesh_measured(*state, both_spin, &cell, "latency", "a", "b", "-t 500ms -4");
+        double asked = probes_counted(*state), sent = number_at(cell, "packets.sent");
+        assert_true(both_spin(cell));
+        assert_non_null(strstr(text_at(cell, "stamps"), "t1 kernel"));
+        // What warms up is no round trip that could be lost.
+        assert_true(number_at(cell, "packets.received") == sent);
+        assert_true(asked >= sent);
+        json_decref(run);
+    }
+    let_spin(*state, "a", false);
+    let_spin(*state, "b", false);
+    assert_true(technique_is(*state, "a", "b", ", prober sleeps, reflector sleeps"));
 }
 
 int main(void)
@@ -278,6 +334,7 @@ int main(void)
         cmocka_unit_test(a_link_that_keeps_its_rate_has_no_bucket),
         cmocka_unit_test(a_providers_allowance_that_moves_is_the_limit),
         cmocka_unit_test(several_flows_are_walked_over_and_compared),
+        cmocka_unit_test(a_latency_test_spins_where_the_owner_allows_it_and_says_so),
     };
     return cmocka_run_group_tests(tests, bring_up, mesh_take_down);
 }

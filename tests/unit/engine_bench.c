@@ -31,7 +31,7 @@ void engine_bench_begin(struct engine_bench *bench, const struct probe_kind *kin
     int error;
     memset(bench, 0, sizeof *bench);
     bench->kind = kind;
-    bench->port = dataport_new(0, &error);
+    bench->port = dataport_new(0, NULL, &error);
     assert_non_null(bench->port);
     assert_int_equal(pipe(bench->listen_stop) | pipe(bench->connect_stop) | pipe(bench->ready), 0);
     ticket_random(id, sizeof id);

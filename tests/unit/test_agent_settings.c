@@ -57,7 +57,7 @@ static void the_guard_comes_from_the_file(void **state)
     char error[OPTIONS_ERROR_SIZE] = "";
     assert_int_equal(load_file(&settings,
                          "guard:\n  peers: [10.0.0.0/8, 'fd00::/8']\n  rate: 1G\n"
-                         "  duration: 60s\n  bytes: 10G\n  tests: 4\n",
+                         "  duration: 60s\n  bytes: 10G\n  tests: 4\n  spin: true\n",
                          error),
         0);
     assert_int_equal(settings.guard.peer_count, 2);
@@ -65,6 +65,11 @@ static void the_guard_comes_from_the_file(void **state)
     assert_int_equal(settings.guard.duration_ns, 60 * NS_PER_S);
     assert_int_equal(settings.guard.bytes, UINT64_C(10) << 30);
     assert_int_equal(settings.guard.tests, 4);
+    assert_true(settings.guard.spin);
+    assert_int_equal(load_file(&settings, "guard: {spin: false}\n", error), 0);
+    assert_false(settings.guard.spin);
+    assert_int_equal(load_file(&settings, "guard: {tests: 4}\n", error), 0);
+    assert_false(settings.guard.spin);
 }
 
 static void a_broken_guard_is_refused_with_line_and_column(void **state)
@@ -79,6 +84,7 @@ static void a_broken_guard_is_refused_with_line_and_column(void **state)
         {"guard:\n  duration: 60\n", "60", ":2:13:"},
         {"guard:\n  peers:\n    - 10.0.0.0/8\n    - 10.0.0.0/33\n", "10.0.0.0/33", ":4:7:"},
         {"guard:\n  bytes: -1\n", "-1", ":2:10:"},
+        {"guard:\n  spin: maybe\n", "maybe", ":2:9:"},
         {"guard:\n  speed: 1G\n", "speed", ":2:3:"},
         {"guard: 7\n", "guard", ":1:8:"},
     };

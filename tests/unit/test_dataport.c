@@ -32,7 +32,7 @@ static int set_up(void **state)
 {
     static struct scene scene;
     int error;
-    scene.port = dataport_new(0, &error);
+    scene.port = dataport_new(0, NULL, &error);
     scene.keys = new_keys();
     *state = &scene;
     return scene.port ? 0 : -1;
@@ -278,7 +278,7 @@ static void a_thousand_reflections_come_and_go(void **state)
     for (int i = 0; i < 1000; i++) {
         keys[i] = new_keys();
         assert_int_equal(
-            dataport_reflect(scene->port, &keys[i], "127.0.0.1", clock_mono_ns() + 60 * NS_PER_S),
+            dataport_reflect(scene->port, &keys[i], "127.0.0.1", clock_mono_ns() + 60 * NS_PER_S, 0),
             0);
     }
     for (int i = 0; i < 1000; i++)

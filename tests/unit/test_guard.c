@@ -146,6 +146,11 @@ static void light_probes_keep_to_duration_and_rate(void **state)
     assert_false(guard_admit_light(&guard, &spec, 1000, reason));
     assert_non_null(strstr(reason, "guard: rate"));
     assert_true(guard_admit_light(&guard, &spec, 10, reason));
+    // Those that only warm up are load, too.
+    assert_true(guard_admit_light(&guard, &spec, 100, reason));
+    guard.spin = true;
+    assert_false(guard_admit_light(&guard, &spec, 100, reason));
+    assert_true(guard_admit_light(&guard, &spec, 10, reason));
     guard.duration_ns = spec.duration_ns - 1;
     assert_false(guard_admit_light(&guard, &spec, 1, reason));
     assert_non_null(strstr(reason, "guard: duration"));

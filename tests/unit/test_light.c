@@ -31,15 +31,21 @@ static void only_a_whole_question_under_the_key_is_answered(void **state)
     make_keys(&other);
     struct light_datagram datagram = {.type = LIGHT_ASK, .number = 7};
     light_pack(&datagram, &keys, question);
-    assert_int_equal(light_answer(&keys, question, LIGHT_SIZE, 5, true, &own, answer), LIGHT_SIZE);
-    assert_int_equal(light_answer(&keys, answer, LIGHT_SIZE, 5, true, &own, question), 0);
+    assert_int_equal(
+        light_answer(&keys, question, LIGHT_SIZE, 5, LIGHT_FLAG_KERNEL_T2, &own, answer),
+        LIGHT_SIZE);
+    assert_int_equal(
+        light_answer(&keys, answer, LIGHT_SIZE, 5, LIGHT_FLAG_KERNEL_T2, &own, question), 0);
     light_pack(&datagram, &keys, question);
-    assert_int_equal(light_answer(&other, question, LIGHT_SIZE, 5, true, &own, answer), 0);
+    assert_int_equal(
+        light_answer(&other, question, LIGHT_SIZE, 5, LIGHT_FLAG_KERNEL_T2, &own, answer), 0);
     for (size_t size = 0; size < LIGHT_SIZE; size++)
-        assert_int_equal(light_answer(&keys, question, size, 5, true, &own, answer), 0);
+        assert_int_equal(
+            light_answer(&keys, question, size, 5, LIGHT_FLAG_KERNEL_T2, &own, answer), 0);
     for (size_t i = 0; i < LIGHT_SIZE * 8; i++) {
         question[i / 8] ^= (uint8_t)(1u << i % 8);
-        assert_int_equal(light_answer(&keys, question, LIGHT_SIZE, 5, true, &own, answer), 0);
+        assert_int_equal(
+            light_answer(&keys, question, LIGHT_SIZE, 5, LIGHT_FLAG_KERNEL_T2, &own, answer), 0);
         question[i / 8] ^= (uint8_t)(1u << i % 8);
     }
 }
@@ -207,7 +213,7 @@ static void many_peers_are_probed_at_once(void **state)
 {
     (void)state;
     int error, stop[2];
-    dataport_t *port = dataport_new(0, &error);
+    dataport_t *port = dataport_new(0, NULL, &error);
     struct light_peer *peers = calloc(PEERS, sizeof *peers);
     struct light_outcome *outcomes = calloc(PEERS, sizeof *outcomes);
     struct light_summary summary;
@@ -223,11 +229,11 @@ static void many_peers_are_probed_at_once(void **state)
         snprintf(peers[i].local_address, sizeof peers[i].local_address, "%s", address);
         peers[i].peer_port = dataport_number(port);
         assert_int_equal(
-            dataport_reflect(port, &peers[i].keys, address, clock_mono_ns() + 30 * NS_PER_S), 0);
+            dataport_reflect(port, &peers[i].keys, address, clock_mono_ns() + 30 * NS_PER_S, 0), 0);
     }
     // One that nobody answers must not disturb the others.
     dataport_unreflect(port, peers[9].keys.id);
-    light_run(&spec, peers, PEERS, stop[0], outcomes, &summary);
+    light_run(&spec, peers, PEERS, NULL, stop[0], outcomes, &summary);
     for (size_t i = 0; i < PEERS; i++) {
         assert_true(outcomes[i].sent >= 10 && outcomes[i].sent <= 40);
         if (i == 9) {
@@ -252,7 +258,7 @@ static void a_peer_is_looked_at_and_left_alone_once_it_is_known_well_enough(void
 {
     (void)state;
     int error, stop[2];
-    dataport_t *port = dataport_new(0, &error);
+    dataport_t *port = dataport_new(0, NULL, &error);
     struct light_peer peer = {.peer_address = "127.0.0.1", .local_address = "127.0.0.1"};
     struct light_outcome outcome;
     struct light_summary summary;
@@ -265,8 +271,8 @@ static void a_peer_is_looked_at_and_left_alone_once_it_is_known_well_enough(void
     make_keys(&peer.keys);
     peer.peer_port = dataport_number(port);
     assert_int_equal(
-        dataport_reflect(port, &peer.keys, "127.0.0.1", clock_mono_ns() + 30 * NS_PER_S), 0);
-    light_run(&spec, &peer, 1, stop[0], &outcome, &summary);
+        dataport_reflect(port, &peer.keys, "127.0.0.1", clock_mono_ns() + 30 * NS_PER_S, 0), 0);
+    light_run(&spec, &peer, 1, NULL, stop[0], &outcome, &summary);
     assert_int_equal(outcome.outcome, PROBE_OK);
     assert_true(outcome.convergence.looks >= 1);
     // On a very busy machine they are not alike; then it took its time, and says why.

@@ -125,14 +125,29 @@ static void a_light_outcome_counts_round_trips(void **state)
     Mp__Cell *cell = new_cell();
     Mp__LightResult result = MP__LIGHT_RESULT__INIT;
     result.stamps = (char *)"tx kernel";
-    result.technique = (char *)"receiver sleeps";
+    result.technique = (char *)"prober sleeps";
     merge_light(&outcome, &result, cell);
     assert_int_equal(cell->state, MP__CELL_STATE__OK);
     assert_true(cell->loss_ratio == 0.25 && cell->rtt->p50 == 0.001);
     assert_int_equal(cell->packets->lost_network, 5);
     assert_string_equal(cell->stamps, "tx kernel");
-    assert_string_equal(cell->technique, "receiver sleeps");
+    assert_string_equal(cell->technique, "prober sleeps");
     mp__cell__free_unpacked(cell, NULL);
+    // The first question finds a reflector asleep that spins.
+    static const struct {
+        uint64_t far_spun;
+        const char *words;
+    } spun[] = {{0, "prober sleeps, reflector sleeps"},
+        {1, "prober sleeps, reflector spins in part"}, {14, "prober sleeps, reflector spins"},
+        {15, "prober sleeps, reflector spins"}};
+    for (size_t i = 0; i < sizeof spun / sizeof *spun; i++) {
+        outcome.has_far_spun = true;
+        outcome.far_spun = spun[i].far_spun;
+        cell = new_cell();
+        merge_light(&outcome, &result, cell);
+        assert_string_equal(cell->technique, spun[i].words);
+        mp__cell__free_unpacked(cell, NULL);
+    }
     cell = new_cell();
     outcome.outcome = MP__OUTCOME__OUTCOME_FAILED;
     merge_light(&outcome, &result, cell);

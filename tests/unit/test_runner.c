@@ -14,6 +14,7 @@
 struct bench {
     struct guard guard;
     runner_t *runner;
+    spin_t *spin;
     unsigned ready, reports;
     Mp__EndReport *last;
 };
@@ -82,7 +83,8 @@ static int set_up(void **state)
     zsys_init();
     zsys_handler_set(NULL);
     guard_defaults(&bench->guard);
-    bench->runner = runner_new(&bench->guard, NULL, &ops);
+    bench->spin = spin_new(true);
+    bench->runner = runner_new(&bench->guard, NULL, bench->spin, &ops);
     assert_non_null(bench->runner);
     *state = bench;
     return 0;
@@ -92,6 +94,7 @@ static int tear_down(void **state)
 {
     struct bench *bench = *state;
     runner_destroy(&bench->runner);
+    spin_destroy(&bench->spin);
     if (bench->last)
         mp__end_report__free_unpacked(bench->last, NULL);
     free(bench);
@@ -142,6 +145,27 @@ static void one_test_more_than_the_guard_allows_is_skipped(void **state)
     runner_stop_all(bench->runner);
     turn_until(bench, &bench->reports, 3);
     assert_int_equal(runner_count(bench->runner), 0);
+}
+
+static bool may_spin(struct bench *bench)
+{
+    struct spinner one = {0};
+    bool leave = spinner_turn(&one, bench->spin, true, 0);
+    (void)spinner_turn(&one, bench->spin, false, 0);
+    return leave;
+}
+
+static void nobody_spins_while_a_test_runs(void **state)
+{
+    struct bench *bench = *state;
+    bool spare = may_spin(bench); // not on a single core
+    begin(bench, 1, TEST_TCP);
+    assert_false(may_spin(bench));
+    begin(bench, 2, TEST_TCP);
+    runner_stop_all(bench->runner);
+    assert_false(may_spin(bench));
+    turn_until(bench, &bench->reports, 2);
+    assert_int_equal(may_spin(bench), spare);
 }
 
 static void a_test_that_is_over_does_not_start_again(void **state)
@@ -239,6 +263,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         RUNNER_TEST(one_test_more_than_the_guard_allows_is_skipped),
+        RUNNER_TEST(nobody_spins_while_a_test_runs),
         RUNNER_TEST(a_test_that_is_over_does_not_start_again),
         RUNNER_TEST(running_tests_do_not_keep_the_agent_from_ending),
         RUNNER_TEST(the_guard_judges_the_address_that_was_seen),

@@ -81,9 +81,9 @@ static const struct probe_kind *find_kind(enum test_kind kind)
 }
 
 static void answer_all(const struct testspec *spec, const struct light_peer *peers, size_t count,
-    int stop_fd, struct light_outcome *outcomes, struct light_summary *summary)
+    spin_t *spin, int stop_fd, struct light_outcome *outcomes, struct light_summary *summary)
 {
-    (void)spec, (void)stop_fd;
+    (void)spec, (void)spin, (void)stop_fd;
     for (size_t i = 0; i < count; i++) {
         memset(&outcomes[i], 0, sizeof outcomes[i]);
         outcomes[i].outcome = PROBE_OK;
@@ -280,7 +280,7 @@ static int set_up(void **state)
     memcpy(bench->token.controller_key, bench->controller.public_key, IDENTITY_KEY_SIZE);
     assert_int_equal(identity_generate(&bench->token.key), 0);
     assert_int_equal(account_load(&bench->account, bench->dir, false, error), 0);
-    bench->port = dataport_new(5701, &problem); // opens no socket before a test wants one
+    bench->port = dataport_new(5701, NULL, &problem); // opens no socket before a test wants one
     assert_non_null(bench->port);
     *state = bench;
     return 0;
