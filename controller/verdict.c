@@ -81,11 +81,18 @@ static bool found_queued_window(const struct facts *facts, struct finding *findi
     return true;
 }
 
+// A path that holds more than both buffers is limited by now this one, now that one: the more
+// frequent of them is named.
+static bool buffers_limit(const struct facts *facts)
+{
+    return facts->window + facts->buffer >= LIMITED_SHARE;
+}
+
 // A small window keeps its reader busy, too, with waking up for little: it comes first.
 static bool found_window(const struct facts *facts, struct finding *finding)
 {
     char words[80];
-    if (facts->window < LIMITED_SHARE)
+    if (facts->window < LIMITED_SHARE && !(buffers_limit(facts) && facts->window > facts->buffer))
         return false;
     if (!facts->small_window && (host_late(&facts->rx) || facts->queue_high >= QUEUE_SHARE))
         return find(finding, "receiver_cpu",
@@ -99,14 +106,23 @@ static bool found_window(const struct facts *facts, struct finding *finding)
 
 static bool found_buffer(const struct facts *facts, struct finding *finding)
 {
-    return facts->buffer >= LIMITED_SHARE &&
-           find(
-               finding, "send_buffer", "send buffer full %.0f %% of the time", 100 * facts->buffer);
+    if (!buffers_limit(facts))
+        return false;
+    if (facts->buffer >= LIMITED_SHARE)
+        return find(
+            finding, "send_buffer", "send buffer full %.0f %% of the time", 100 * facts->buffer);
+    return find(finding, "send_buffer",
+        "send buffer full %.0f %% of the time, receive window %.0f %%", 100 * facts->buffer,
+        100 * facts->window);
 }
 
+// Where the sender itself comes late, its acknowledgements wait in its own host and the streams'
+// round trips with them: the probes beside the load tell such a wait from a queue of the path.
 static bool path_queue(const struct facts *facts)
 {
-    return facts->network >= NETWORK_SHARE && queue_stands(facts);
+    bool probed = facts->probes >= PROBES_LEAST;
+    return facts->network >= NETWORK_SHARE && queue_stands(facts) &&
+           (!probed || probes_queue(facts));
 }
 
 // Of a thread that only ever waits for its core nothing is known but that it comes late.

@@ -29,6 +29,7 @@ static void gather_probes(const Mp__EndReport *end, struct facts *facts)
         return;
     facts->idle_s = end->rtt_idle->p50;
     facts->loaded_s = end->rtt_foreign->p50;
+    facts->probes = end->rtt_foreign->count;
 }
 
 double host_need(const struct host_share *share)

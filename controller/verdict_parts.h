@@ -28,6 +28,7 @@
 #define SMALL_BUFFER (128 * 1024) // such a receive buffer is soon full, however fast it is read
 #define QUEUE_DELAY 1.5           // smoothed over smallest RTT
 #define QUEUE_LEAST_S 1e-3        // a queue that stands on the path, not one of a host
+#define PROBES_LEAST 5            // so many beside the load say that there is no queue
 #define THROTTLED_SHARE 0.2       // of the window, by the control group's quota
 #define CE_SHARE 0.01             // of the segments, marked by a queue that uses ECN
 
@@ -48,6 +49,7 @@ struct facts {
     uint64_t softnet_dropped, interface_dropped, retransmits, segments, marked, allowance;
     double rtt_mean_s, rtt_median_s, rtt_min_s; // smoothed; the path's smallest
     double idle_s, loaded_s; // RTT of light probes, before the load and beside it; 0: unknown
+    uint64_t probes;         // beside the load
     bool sctp;
     const char *capped_by;
     uint64_t capped_bps;

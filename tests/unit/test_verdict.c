@@ -85,6 +85,7 @@ static Mp__Limiter *judge(const struct example *it)
     idle.has_p50 = beside.has_p50 = true;
     idle.p50 = it->probe_s;
     beside.p50 = it->beside_s;
+    beside.count = 50;
     ends[0].rtt_idle = it->probe_s > 0 ? &idle : NULL;
     ends[0].rtt_foreign = it->beside_s > 0 ? &beside : NULL;
     receive.has_receive_queue_high = true;
@@ -173,18 +174,18 @@ static void half_of_the_time_is_enough_where_the_path_shows_it(void **state)
     static const struct example examples[] = {
         {.kind = TEST_TCP,
             .goodput_bps = 2e8,
-            .busy = 1,
-            .window = 0.11,
-            .buffer = 0.18,
+            .busy = 0.82,
+            .window = 0.08,
+            .buffer = 0.08,
             .retransmits = 2000,
             .segments = 80000,
             .verdict = "network",
             .subtype = "loss"},
         {.kind = TEST_TCP,
             .goodput_bps = 2e8,
-            .busy = 1,
-            .window = 0.11,
-            .buffer = 0.18,
+            .busy = 0.82,
+            .window = 0.08,
+            .buffer = 0.08,
             .retransmits = 2,
             .segments = 80000,
             .verdict = "unknown"},
@@ -294,6 +295,25 @@ static void threads_that_come_late_are_told_from_threads_that_have_no_time(void 
             .rtt_s = 20e-3,
             .rtt_min_s = 1e-3,
             .verdict = "receiver_cpu"},
+        // Beside twelve hogs: acknowledgements waited at the sender, nothing did on the path.
+        {.kind = TEST_TCP,
+            .busy = 0.841,
+            .tx_thread = 0.072,
+            .tx_wait = 0.975,
+            .rtt_s = 20e-3,
+            .rtt_min_s = 22e-6,
+            .probe_s = 40e-6,
+            .beside_s = 45e-6,
+            .verdict = "sender_cpu"},
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .tx_thread = 0.072,
+            .tx_wait = 0.975,
+            .rtt_s = 20e-3,
+            .rtt_min_s = 22e-6,
+            .probe_s = 40e-6,
+            .beside_s = 12e-3,
+            .verdict = "network"},
     };
     check(examples, sizeof examples / sizeof *examples);
 }
@@ -382,6 +402,30 @@ static void a_window_that_stands_in_a_queue_is_the_networks(void **state)
             .beside_s = 80e-3,
             .rx_thread = 0.97,
             .verdict = "receiver_cpu"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+// 30 ms, 1 % loss, bbr: neither buffer alone for a fifth of the time, and 7 times as much with both
+// raised.
+static void two_buffers_that_take_turns_limit_together(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .buffer = 0.157,
+            .window = 0.053,
+            .retransmits = 1567,
+            .verdict = "send_buffer",
+            .words = "receive window 5 %"},
+        {.kind = TEST_TCP, .busy = 1, .buffer = 0.1, .window = 0.15, .verdict = "receive_window"},
+        {.kind = TEST_TCP,
+            .busy = 1,
+            .buffer = 0.1,
+            .window = 0.05,
+            .retransmits = 1567,
+            .verdict = "network"},
     };
     check(examples, sizeof examples / sizeof *examples);
 }
@@ -645,6 +689,7 @@ int main(void)
         cmocka_unit_test(a_thread_without_time_is_named_at_its_own_end),
         cmocka_unit_test(an_association_is_judged_without_busy_times),
         cmocka_unit_test(a_window_that_stands_in_a_queue_is_the_networks),
+        cmocka_unit_test(two_buffers_that_take_turns_limit_together),
         cmocka_unit_test(a_quota_is_told_from_a_busy_path),
         cmocka_unit_test(a_full_window_is_told_by_what_filled_it),
         cmocka_unit_test(what_each_host_was_short_of_is_told_apart),
