@@ -1,5 +1,6 @@
 #include "beside.h"
 
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,7 +15,9 @@
 
 #define IDLE_SPACING_NS (5 * NS_PER_MS)
 #define LOADED_SPACING_NS (10 * NS_PER_MS)
-#define SHARE_OF_GOODPUT 0.002
+#define SHARE_OF_GOODPUT 0.0005
+#define FIRST 50 // questions that are not of that share, but of
+#define SHARE_OF_FIRST 0.0015
 #define PENDING 512 // questions that may be on their way; a power of two
 #define LINK_HEADERS 14
 #define STRAGGLERS_NS (10 * NS_PER_MS)
@@ -63,8 +66,9 @@ static int64_t spacing_ns(int64_t mean_ns)
 
 static bool within_share(const struct beside *self)
 {
-    double allowed = SHARE_OF_GOODPUT * (double)atomic_load(&self->bytes);
-    return (double)(self->loaded_sent + 1) * (double)self->probe_bytes <= allowed;
+    double bytes = (double)atomic_load(&self->bytes), each = (double)self->probe_bytes;
+    double allowed = SHARE_OF_GOODPUT * bytes + fmin(SHARE_OF_FIRST * bytes, FIRST * each);
+    return (double)(self->loaded_sent + 1) * each <= allowed;
 }
 
 // Asks if it is time; when to look again.
