@@ -41,7 +41,7 @@ struct contestant {
     bool behind_bridge;    // from "far" to "slow" instead of from h1 to h2
     const char *under;     // a command that runs h1's agent
     unsigned sniffed;      // UDP payload to look for on the link; 0: none
-    bool lossless;         // iperf3 without a -b: gets one, as high as it loses under LOSS_MAX
+    bool held;             // to the highest -b at which it loses less than LOSS_MAX
 };
 
 #define BEST "-Z --skip-rx-copy -l 1M"
@@ -70,26 +70,34 @@ static const struct contestant contestants[] = {
     {.group = "udp 1400",
         .name = "udp 1400: default",
         .maker = THEIRS,
-        .arguments = "-u -l 1400 -t 2",
-        .lossless = true},
+        .arguments = "-u -b 0 -l 1400 -t 2"},
     {.group = "udp 1400",
         .name = "udp 1400: gsro",
         .maker = THEIRS,
+        .arguments = "-u -b 0 -l 1400 -t 2 --gsro",
+        .needs = "--gsro"},
+    {.group = "udp 1400",
+        .name = "udp 1400: gsro, held",
+        .maker = THEIRS,
         .arguments = "-u -l 1400 -t 2 --gsro",
         .needs = "--gsro",
-        .lossless = true},
+        .held = true},
     {.group = "udp 64", .name = "udp 64", .arguments = "udp -b max --length 64 -t 2s"},
     {.group = "udp 64",
         .name = "udp 64: default",
         .maker = THEIRS,
-        .arguments = "-u -l 64 -t 2",
-        .lossless = true},
+        .arguments = "-u -b 0 -l 64 -t 2"},
     {.group = "udp 64",
         .name = "udp 64: gsro",
         .maker = THEIRS,
+        .arguments = "-u -b 0 -l 64 -t 2 --gsro",
+        .needs = "--gsro"},
+    {.group = "udp 64",
+        .name = "udp 64: gsro, held",
+        .maker = THEIRS,
         .arguments = "-u -l 64 -t 2 --gsro",
         .needs = "--gsro",
-        .lossless = true},
+        .held = true},
     {.group = "pace 100M",
         .name = "pace 100M",
         .arguments = "udp -b 100M --length 1400 -t 2s",
@@ -133,7 +141,7 @@ struct figures {
 
 static struct figures rounds_of[CONTESTANTS][ROUNDS_MAX];
 static bool left_out[CONTESTANTS];
-static double asked_bps_of[CONTESTANTS]; // of those that may lose next to nothing; 0: no limit
+static double asked_bps_of[CONTESTANTS]; // of those that are held; 0: no limit
 
 static struct options {
     const char *iperf3, *json, *only;
@@ -161,10 +169,14 @@ static const struct goal {
         14, false},
     {"UDP 1400 B packets per CPU-s, to --gsro", "udp 1400", "udp 1400: gsro", PACKETS_PER_CPU, 1.9,
         false},
+    {"UDP 1400 B packets per CPU-s, to --gsro, held", "udp 1400", "udp 1400: gsro, held",
+        PACKETS_PER_CPU, 1.9, false},
     {"UDP 64 B packets per CPU-s, to default", "udp 64", "udp 64: default", PACKETS_PER_CPU, 80,
         false},
     {"UDP 64 B packets per CPU-s, to --gsro", "udp 64", "udp 64: gsro", PACKETS_PER_CPU, 2.2,
         false},
+    {"UDP 64 B packets per CPU-s, to --gsro, held", "udp 64", "udp 64: gsro, held", PACKETS_PER_CPU,
+        2.2, false},
     {"UDP one datagram a packet per CPU-s, to default", "udp 1400, one a packet",
         "udp 1400: default", PACKETS_PER_CPU, 1.2, false},
     {"pace 100 Mbit/s, p99 gap error to -b", "pace 100M", "pace 100M: iperf3", GAP, 0.35, true},
@@ -316,8 +328,7 @@ static struct figures iperf3_once(mesh_t *mesh, const char *arguments)
     return figures;
 }
 
-// As fast as it goes, or what it loses too much of that is asked of it instead: less and less,
-// beginning in each round with more than what was right in the last one.
+// One that is held begins without a limit, or in later rounds with more than it could carry before.
 static struct figures measure_theirs(mesh_t *mesh, const struct contestant *who)
 {
     double *asked_bps = &asked_bps_of[who - contestants];
@@ -326,8 +337,8 @@ static struct figures measure_theirs(mesh_t *mesh, const struct contestant *who)
     for (unsigned tries = 1;; tries++) {
         char arguments[256];
         snprintf(arguments, sizeof arguments, "%s -b %.0f", who->arguments, *asked_bps);
-        struct figures figures = iperf3_once(mesh, who->lossless ? arguments : who->arguments);
-        if (!who->lossless || figures.loss_ratio < LOSS_MAX || tries == TRIES)
+        struct figures figures = iperf3_once(mesh, who->held ? arguments : who->arguments);
+        if (!who->held || figures.loss_ratio < LOSS_MAX || tries == TRIES)
             return figures;
         *asked_bps = (*asked_bps > 0 ? *asked_bps : figures.bandwidth_bps) * LESS;
     }
