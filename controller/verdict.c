@@ -147,6 +147,7 @@ static bool found_core(const struct facts *facts, struct finding *finding)
 }
 
 // Nobody is full, and the path has done nothing: hosts that take turns on few cores, beside others.
+// One that comes late holds up one that has its core whenever it wants it, however long that runs.
 static bool found_busy_host(const struct facts *facts, struct finding *finding)
 {
     char words[80];
@@ -154,8 +155,10 @@ static bool found_busy_host(const struct facts *facts, struct finding *finding)
     double rx = fmax(host_need(&facts->rx), facts->rx.core);
     if (path_shows(facts) || fmax(tx, rx) < HOST_BUSY)
         return false;
-    return find(finding, tx >= rx ? "sender_cpu" : "receiver_cpu", "nothing on the path, %s's %s",
-        tx >= rx ? "sender" : "receiver", host_words(tx >= rx ? &facts->tx : &facts->rx, words));
+    bool tx_late = host_late(&facts->tx), rx_late = host_late(&facts->rx);
+    bool sender = tx_late != rx_late ? tx_late : tx >= rx;
+    return find(finding, sender ? "sender_cpu" : "receiver_cpu", "nothing on the path, %s's %s",
+        sender ? "sender" : "receiver", host_words(sender ? &facts->tx : &facts->rx, words));
 }
 
 // An association has no busy times: only that its buffers were full, of neither host's doing, while

@@ -56,6 +56,8 @@ struct finding judge_udp(const struct testspec *spec, const struct facts *facts,
              send->blocked_s >= LIMITED_SHARE * send->duration_s)
         find(&finding, "network", "the sender's queue was full %.0f %% of the time",
             100 * send->blocked_s / send->duration_s);
+    else if (asked > 0 && send->has_offered_bps && !short_of)
+        find(&finding, "bitrate", "what was asked for was sent, and under 1 %% of it was lost");
     else if (short_of)
         find(&finding, "unknown", "%.0f %% of the rate offered although the sender was not busy",
             100 * send->offered_bps / asked);
