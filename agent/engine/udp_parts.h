@@ -157,8 +157,10 @@ struct udp_receiver {
     struct control final;
     enum control_phase phase;
     unsigned receive_buffer;
-    int64_t rate_check_ns;
-    uint64_t rate_check_bytes;
+    // What the sender may still send at its ticket's rate: a bucket that fills with it.
+    int64_t allowed_ns; // when it was looked at
+    uint64_t allowed_seen_bytes;
+    double allowed_bytes;
     struct bucket bucket;     // since the load began
     struct converge converge; // since the window began
 };

@@ -13,6 +13,8 @@
 
 #define MISSING_NS NS_PER_S // a datagram is lost when it is absent for so long
 #define MISSING_MAX_NS (10 * NS_PER_S)
+// What is read at once after this host stood still is what came until the sender held its load.
+#define LIMIT_DEPTH_S 2
 #define IDLE_NS (6 * NS_PER_S) // longer than a sender may hold its load
 #define BUFFER_BYTES (32 * 1024 * 1024)
 #define BUFFER_PLAIN (4 * 1024 * 1024)
@@ -174,15 +176,15 @@ static bool over_limits(struct udp_test *test, int64_t now)
     uint64_t slack = order->limit_bytes / 50 + 100000;
     if (order->limit_bytes && self->all_bytes > order->limit_bytes + slack)
         return true;
-    if (order->limit_bps == 0 || now - self->rate_check_ns < NS_PER_S)
+    if (order->limit_bps == 0)
         return false;
-    double seconds = (double)(now - self->rate_check_ns) / 1e9;
-    double allowed = (double)order->limit_bps / 8 * seconds * 1.25 + 1e6;
-    bool over =
-        self->rate_check_ns > 0 && (double)(self->all_bytes - self->rate_check_bytes) > allowed;
-    self->rate_check_ns = now;
-    self->rate_check_bytes = self->all_bytes;
-    return over;
+    double rate = (double)order->limit_bps / 8 * 1.25, most = rate * LIMIT_DEPTH_S + 1e6;
+    double more = self->allowed_ns ? rate * (double)(now - self->allowed_ns) * 1e-9 : most;
+    self->allowed_bytes = fmin(self->allowed_bytes + more, most);
+    self->allowed_bytes -= (double)(self->all_bytes - self->allowed_seen_bytes);
+    self->allowed_ns = now;
+    self->allowed_seen_bytes = self->all_bytes;
+    return self->allowed_bytes < 0;
 }
 
 static bool plausible(const struct udp_test *test, const struct udp_run *run)

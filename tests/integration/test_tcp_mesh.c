@@ -183,6 +183,28 @@ static void one_core_for_all_of_it_is_enough(void **state)
     pin(*state, "0-$(($(nproc --all) - 1))");
 }
 
+// Without any capability, at either end and with all that wants one: buffers, priorities, another
+// congestion control.
+static void without_any_privilege_all_is_measured(void **state)
+{
+    done(*state,
+        "for h in plain jumbo; do $LAB kill $h && LAB_AGENT_UNDER='setpriv --bounding-set=-all "
+        "--inh-caps=-all --no-new-privs' $LAB agent $h || exit 1; "
+        "grep -q '^CapEff:.*[1-9a-f]' /proc/$(cat $DIR/agents/$h/pid)/status && exit 1; done; "
+        "true");
+    json_t *cell, *run = run_of(*state, &cell, "plain", "jumbo", "-w 4M -P 2 -t 500ms -C reno");
+    assert_true(number_at(cell, "bytes") > 0);
+    assert_int_equal((unsigned)number_at(cell, "mss"), 1500 - 40 - 20 - 12);
+    assert_true(has_number(cell, "cpu.sender") && has_number(cell, "cpu.receiver"));
+    assert_true(has_number(cell, "wire_bps.l2") && number_at(cell, "rtt_s.count") > 0);
+    assert_true(strlen(text_at(cell, "limiter.verdict")) > 0);
+    json_decref(run);
+    run = run_of(*state, &cell, "slow", "plain", "-b 20M -t 500ms --bidir");
+    assert_true(number_at(cell, "bytes") > 0);
+    json_decref(run);
+    done(*state, "for h in plain jumbo; do $LAB kill $h && $LAB agent $h || exit 1; done");
+}
+
 static void a_window_of_two_segments_is_named_as_the_limit(void **state)
 {
     done(*state, "$LAB exec jumbo sysctl -qw net.ipv4.tcp_rmem='4096 4096 4096'");
@@ -224,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_receiver_that_stands_still_for_two_seconds_is_no_failure),
         cmocka_unit_test(wall_clocks_that_step_do_not_reach_the_numbers),
         cmocka_unit_test(one_core_for_all_of_it_is_enough),
+        cmocka_unit_test(without_any_privilege_all_is_measured),
         cmocka_unit_test(a_window_of_two_segments_is_named_as_the_limit),
         cmocka_unit_test(loss_one_way_is_seen_by_the_sender_of_that_way),
     };

@@ -279,27 +279,44 @@ static void expect_a_pause_in(json_t *cell, double interval_s)
     assert_true(empty > 0);
 }
 
-static void a_receiver_that_stands_still_for_two_seconds_holds_the_load(void **state)
+// b stands still for so long, once so much of the load has come.
+static json_t *stand_still(mesh_t *mesh, const char *words, unsigned bytes, const char *seconds)
 {
-    struct outcome before = mesh_shell(*state, 10, "echo $((" ARRIVED ")) >$DIR/before");
+    struct outcome before = mesh_shell(mesh, 10, "echo $((" ARRIVED ")) >$DIR/before");
     assert_int_equal(before.status, 0);
     outcome_release(&before);
-    task_t *task =
-        mesh_start(*state, "$LAB meshperf -q -o json run udp -b 5M -t 8s -i 100ms --from a --to b");
-    mesh_wait_until(*state, 60, "test " ARRIVED " -gt $(($(cat $DIR/before) + 300000))");
-    struct outcome stopped = mesh_shell(*state, 20, "$LAB kill b STOP; sleep 2; $LAB kill b CONT");
+    task_t *task = mesh_start(mesh, "$LAB meshperf -q -o json run udp %s --from a --to b", words);
+    mesh_wait_until(mesh, 60, "test " ARRIVED " -gt $(($(cat $DIR/before) + %u))", bytes);
+    struct outcome stopped =
+        mesh_shell(mesh, 20, "$LAB kill b STOP; sleep %s; $LAB kill b CONT", seconds);
     assert_int_equal(stopped.status, 0);
     outcome_release(&stopped);
     struct outcome ended = task_wait(&task, 60);
     json_t *run = json_loads(ended.out, 0, NULL);
     assert_non_null(run);
+    outcome_release(&ended);
+    return run;
+}
+
+static void a_receiver_that_stands_still_for_two_seconds_holds_the_load(void **state)
+{
+    json_t *run = stand_still(*state, "-b 5M -t 8s -i 100ms", 300000, "2");
     json_t *cell = cell_of(run, "udp", "a", "b");
     expect_accounts(cell);
     assert_true(number_at(cell, "packets.lost_network") == 0);
     assert_true(number_at(cell, "stalled_s") > 0);
     expect_a_pause_in(cell, 0.1);
     json_decref(run);
-    outcome_release(&ended);
+}
+
+// What it then reads at once is more than the rate, but not more than was allowed.
+static void a_receiver_that_catches_up_does_not_take_it_for_a_breach(void **state)
+{
+    json_t *run = stand_still(*state, "-b 60M -t 4s", 3000000, "1.05");
+    json_t *cell = cell_of(run, "udp", "a", "b");
+    expect_accounts(cell);
+    assert_true(number_at(cell, "packets.lost_network") == 0);
+    json_decref(run);
 }
 
 // ---------------------------------------------------------------------- drops at the edges
@@ -380,6 +397,7 @@ int main(void)
         cmocka_unit_test(more_than_the_own_link_takes_is_not_offered),
         cmocka_unit_test(more_than_a_link_on_the_way_takes_is_the_networks_loss),
         cmocka_unit_test(a_receiver_that_stands_still_for_two_seconds_holds_the_load),
+        cmocka_unit_test(a_receiver_that_catches_up_does_not_take_it_for_a_breach),
         cmocka_unit_test(drops_at_the_very_start_and_end_are_counted_to_the_packet),
         cmocka_unit_test(a_flood_of_several_threads_is_counted_to_the_packet),
     };
