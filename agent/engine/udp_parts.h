@@ -11,10 +11,9 @@
 // have UDP_FLAG_OMIT and count apart. Offset: sending time in ns since the window began.
 //
 // How load moves depends on what is asked (docs/measurement.md, "udp"):
-//   a stated bitrate   one datagram a packet, so that each has its own fate and its own arrival
-//   stamp max, or more than a core can send that way   segmentation offload (UDP_SEGMENT) at the
-//   sender,
-//                      receive offload (UDP_GRO) at the receiver, where the kernels have them
+// - a stated bitrate: one datagram a packet, so that each has its own fate and arrival stamp;
+// - max, or more than a core can send that way: segmentation offload (UDP_SEGMENT) at the sender,
+//   receive offload (UDP_GRO) at the receiver, where the kernels have them.
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -43,7 +42,7 @@
 
 // How departures are timed.
 enum udp_pace {
-    UDP_SLEEP,  // one datagram a packet; the thread sleeps to the time that each is due
+    UDP_SLEEP,  // one datagram a packet; the thread sleeps to the time that each is due (waker.h)
     UDP_SPIN,   // the same, looking at the clock instead: closer than a thread wakes
     UDP_QUANTA, // several at a time, segmented by the kernel or the card where that can be had
 };
