@@ -74,10 +74,24 @@ static bool found_queued_window(const struct facts *facts, struct finding *findi
         return false;
     find(finding, "network",
         "queue: it holds what fills the receive window %.0f %% of the time, RTT %.1f ms under "
-        "load, "
-        "%.1f ms without",
+        "load, %.1f ms without",
         100 * facts->window, 1e3 * facts->loaded_s, 1e3 * facts->idle_s);
     finding->subtype = "queue";
+    return true;
+}
+
+// What arrived behind a lost chunk fills the window until that has been repeated, which takes an
+// association a second at times: a larger window would only hold more of it.
+static bool found_torn_window(const struct facts *facts, struct finding *finding)
+{
+    if (!facts->sctp || facts->segments == 0 ||
+        (double)facts->retransmits < TORN_SHARE * (double)facts->segments)
+        return false;
+    find(finding, "network",
+        "loss: %llu of %llu chunks repeated, receive window full %.0f %% of the time",
+        (unsigned long long)facts->retransmits, (unsigned long long)facts->segments,
+        100 * facts->window);
+    finding->subtype = "loss";
     return true;
 }
 
@@ -98,7 +112,7 @@ static bool found_window(const struct facts *facts, struct finding *finding)
         return find(finding, "receiver_cpu",
             "receive window full %.0f %%, receive queue high %.0f %%, receiver's %s",
             100 * facts->window, 100 * facts->queue_high, host_words(&facts->rx, words));
-    if (found_queued_window(facts, finding))
+    if (found_torn_window(facts, finding) || found_queued_window(facts, finding))
         return true;
     return find(
         finding, "receive_window", "receive window full %.0f %% of the time", 100 * facts->window);

@@ -20,6 +20,7 @@
 #define NETWORK_SHARE 0.8
 #define NETWORK_SHOWN 0.5 // the same where the path has left a sign of its own
 #define LOSS_SHARE 0.001  // of the segments, repeated: a sign
+#define TORN_SHARE 0.005  // of the chunks, repeated: what fills the window waits for them
 #define THREAD_BUSY 0.9
 #define CORE_BUSY 0.95
 #define HOST_BUSY 0.6             // of a core: enough where nothing speaks of the path

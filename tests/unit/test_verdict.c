@@ -417,6 +417,30 @@ static void a_window_that_stands_in_a_queue_is_the_networks(void **state)
     check(examples, sizeof examples / sizeof *examples);
 }
 
+// 15 ms, 2 % loss and 3 % out of order: what had come waited for chunks that had to come again.
+static void a_window_that_waits_for_lost_chunks_is_the_networks(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
+        {.kind = TEST_SCTP,
+            .busy = 1,
+            .window = 0.5,
+            .segments = 2000,
+            .retransmits = 40,
+            .verdict = "network",
+            .words = "40 of 2000 chunks",
+            .subtype = "loss"},
+        // One chunk in a thousand leaves the window what it is.
+        {.kind = TEST_SCTP,
+            .busy = 1,
+            .window = 0.9,
+            .segments = 20000,
+            .retransmits = 20,
+            .verdict = "receive_window"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
 // 30 ms, 1 % loss, bbr: neither buffer alone for a fifth of the time, and 7 times as much with both
 // raised.
 static void two_buffers_that_take_turns_limit_together(void **state)
@@ -710,6 +734,7 @@ int main(void)
         cmocka_unit_test(a_thread_without_time_is_named_at_its_own_end),
         cmocka_unit_test(an_association_is_judged_without_busy_times),
         cmocka_unit_test(a_window_that_stands_in_a_queue_is_the_networks),
+        cmocka_unit_test(a_window_that_waits_for_lost_chunks_is_the_networks),
         cmocka_unit_test(two_buffers_that_take_turns_limit_together),
         cmocka_unit_test(a_quota_is_told_from_a_busy_path),
         cmocka_unit_test(a_full_window_is_told_by_what_filled_it),
