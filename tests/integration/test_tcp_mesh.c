@@ -196,7 +196,7 @@ static void without_any_privilege_all_is_measured(void **state)
     assert_true(number_at(cell, "bytes") > 0);
     assert_int_equal((unsigned)number_at(cell, "mss"), 1500 - 40 - 20 - 12);
     assert_true(has_number(cell, "cpu.sender") && has_number(cell, "cpu.receiver"));
-    assert_true(has_number(cell, "wire_bps.l2") && number_at(cell, "rtt_s.count") > 0);
+    assert_true(has_number(cell, "wire_bps.l2"));
     assert_true(strlen(text_at(cell, "limiter.verdict")) > 0);
     json_decref(run);
     run = run_of(*state, &cell, "slow", "plain", "-b 20M -t 500ms --bidir");
