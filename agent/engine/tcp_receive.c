@@ -1,24 +1,17 @@
-// The conversation of the receiving end: consent, the window and its samples, limits and the end.
-// The load is read by a crew (tcp_drain.c).
+// The conversation of the receiving end: consent, when the window begins and ends, limits and the
+// end. The load is read by a crew (tcp_drain.c).
 
-#include "tcp_crew.h"
+#include "tcp_receive.h"
 
 #include <errno.h>
 #include <linux/sock_diag.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bucket.h"
 #include "clock.h"
-#include "converge.h"
 #include "errors.h"
-#include "sctp_limits.h"
-#include "tcp_window.h"
 #include "tcpinfo.h"
-#include "wire_rate.h"
 
 #define LOWAT_MAX (1024 * 1024)
 #define LOWAT_NS (4 * NS_PER_MS) // kept under 5 ms of the rate
@@ -27,85 +20,13 @@
 #define GLANCE_NS (10 * NS_PER_MS)  // between samples while a burst may pass
 #define GLANCES_NS (500 * NS_PER_MS)
 
-struct receiver {
-    struct tcp_flow *flow;
-    struct probe_report *report;
-    cpu_t *cpu;
-    int epoll_fd;
-    struct tcp_crew crew;
-    enum control_phase phase;
-    bool final_seen, over;
-    int64_t created_ns, start_ns, t0_ns, t1_ns, done_ns, final_ns;
-    int64_t next_tick_ns, next_feedback_ns, interval_ns, last_growth_ns;
-    // Sums over the streams at the last sample.
-    uint64_t base_bytes, base_segments, bytes, segments, packets, duplicates, out_of_order;
-    uint64_t t0_bytes, t0_segments, t0_packets, t0_duplicates, t1_bytes, tick_bytes;
-    int64_t sampled_ns, tick_ns, rtt_ns;
-    unsigned queue_samples, queue_high;
-    struct tcp_ramp ramp;
-    struct tcp_intervals intervals;
-    size_t interval_room;
-    unsigned lowat;
-    bool timestamps;
-    unsigned piece;       // the largest chunk of an association
-    struct bucket bucket; // since the load began
-    int64_t next_glance_ns;
-    struct converge converge; // since the window began
-    struct converge_path path;
-};
-
-static void fail(struct receiver *self, bool retry, const char *words)
+static void fail(struct tcp_receiver *self, bool retry, const char *words)
 {
     probe_report_fail(self->report, PROBE_FAILED, retry, "%s", words);
     self->over = true;
 }
 
-// No association holds more unread than its buffer.
-static uint64_t unread_most(const struct receiver *self)
-{
-    int bytes = 0;
-    socklen_t size = sizeof bytes;
-    getsockopt(self->flow->fds[0], SOL_SOCKET, SO_RCVBUF, &bytes, &size);
-    return (uint64_t)bytes * self->flow->streams;
-}
-
-// Reads the kernel's counts of all streams; their time is the middle of the reading.
-static void sample(struct receiver *self)
-{
-    // Before the counters, which then have what was read in any case.
-    uint64_t read = atomic_load(&self->crew.bytes);
-    uint64_t bytes = 0, segments = 0, packets = 0, duplicates = 0, out_of_order = 0;
-    int64_t before = clock_mono_ns();
-    for (unsigned i = 0; i < self->flow->streams; i++) {
-        struct tcp_counters counters;
-        if (!tcp_flow_counters(self->flow, i, &counters))
-            continue;
-        bytes += counters.bytes_received;
-        segments += counters.segments_in;
-        packets += counters.packets_in;
-        duplicates += counters.duplicates_in;
-        out_of_order += counters.out_of_order_in;
-        self->timestamps = counters.timestamps;
-        self->piece = counters.mss;
-        if (!self->rtt_ns)
-            self->rtt_ns = (int64_t)counters.rtt_us * NS_PER_US; // the handshake's
-    }
-    int64_t after = clock_mono_ns();
-    self->sampled_ns = before + (after - before) / 2;
-    if (self->flow->sctp)
-        bytes = sctp_arrived(read, segments - self->base_segments,
-            atomic_load(&self->crew.message_seen), self->piece, unread_most(self));
-    if (bytes > self->bytes) {
-        self->last_growth_ns = self->sampled_ns;
-        self->bytes = bytes;
-    }
-    self->segments = segments;
-    self->packets = packets;
-    self->duplicates = duplicates;
-    self->out_of_order = out_of_order;
-}
-
-static void give_feedback(struct receiver *self)
+void tcp_receiver_feedback(struct tcp_receiver *self)
 {
     struct control message = {.type = CONTROL_FEEDBACK,
         .phase = self->phase,
@@ -117,129 +38,21 @@ static void give_feedback(struct receiver *self)
         fail(self, true, "the sender closed the control connection before the end");
 }
 
-// ------------------------------------------------------------------ the window
+// ------------------------------------------------------------------ where the window begins
 
-static void open_window(struct receiver *self)
-{
-    sample(self);
-    tcp_crew_watch(&self->crew, self->cpu);
-    cpu_watch_interface(self->cpu, self->report->record.interface);
-    cpu_begin(self->cpu);
-    self->phase = CONTROL_WINDOW;
-    self->t0_ns = self->sampled_ns;
-    self->t0_bytes = self->bytes;
-    self->t0_segments = self->segments;
-    self->t0_packets = self->packets;
-    self->t0_duplicates = self->duplicates;
-    self->t1_ns = self->t0_ns + self->flow->order->spec.duration_ns;
-    tcp_intervals_begin(
-        &self->intervals, self->t0_ns, self->t1_ns, self->interval_ns, self->t0_bytes);
-    converge_begin(&self->converge, self->flow->order->spec.until);
-    give_feedback(self);
-}
-
-static void keep_interval(struct receiver *self, const struct probe_interval *one)
-{
-    struct probe_receive *receive = &self->report->receive;
-    if (receive->interval_count == self->interval_room) {
-        self->interval_room = self->interval_room ? 2 * self->interval_room : 16;
-        receive->intervals =
-            realloc(receive->intervals, self->interval_room * sizeof *receive->intervals);
-        if (!receive->intervals)
-            abort();
-    }
-    receive->intervals[receive->interval_count++] = *one;
-    if (self->flow->hooks->interval)
-        self->flow->hooks->interval(self->flow->hooks->ctx, one);
-}
-
-static void close_intervals(struct receiver *self)
-{
-    struct probe_interval one;
-    while (tcp_intervals_next(&self->intervals, self->sampled_ns, self->bytes, &one))
-        keep_interval(self, &one);
-}
-
-// What the window was on the wire: a connection's segments are packets; an association's packets
-// carry chunks, each padded to a multiple of four.
-static void report_wire(const struct receiver *self, double span_s)
-{
-    struct probe_receive *receive = &self->report->receive;
-    unsigned ip = self->report->family == 6 ? WIRE_IPV6 : WIRE_IPV4;
-    struct wire_traffic traffic = {
-        .payload_bytes = receive->bytes, .packets = self->packets - self->t0_packets};
-    if (self->flow->sctp) {
-        unsigned message = atomic_load(&self->crew.message_seen);
-        uint64_t again = self->duplicates - self->t0_duplicates;
-        // What the sender's kernel segments late, in the card or behind a veth, counts as one
-        // packet.
-        uint64_t least = wire_packets_of_chunks(receive->segments + again, self->piece, message);
-        if (traffic.packets < least)
-            traffic.packets = least;
-        traffic.packet_bytes = ip + WIRE_SCTP;
-        traffic.extra_bytes = wire_of_chunks(receive->bytes, receive->segments, again, message);
-    } else {
-        traffic.packet_bytes = ip + WIRE_TCP + (self->timestamps ? WIRE_TCP_TIMESTAMPS : 0);
-    }
-    wire_rates(&traffic, span_s, receive);
-}
-
-// Since the load began, the omitted part included.
-static void report_whole(const struct receiver *self)
-{
-    struct probe_receive *receive = &self->report->receive;
-    receive->whole_bytes = self->bytes - self->base_bytes;
-    receive->whole_s = (double)(self->sampled_ns - self->start_ns) * 1e-9;
-    bucket_find(&self->bucket, INT64_MAX, &receive->bucket);
-    converge_report(&self->converge, &receive->convergence);
-}
-
-static void close_window(struct receiver *self)
-{
-    struct probe_receive *receive = &self->report->receive;
-    beside_pause(self->flow->beside);
-    cpu_end(self->cpu, &self->report->load);
-    struct probe_interval last;
-    close_intervals(self);
-    if (tcp_intervals_last(&self->intervals, self->sampled_ns, self->bytes, &last))
-        keep_interval(self, &last);
-    double span_s = (double)(self->sampled_ns - self->t0_ns) * 1e-9;
-    receive->bytes = self->bytes - self->t0_bytes;
-    receive->segments = self->segments - self->t0_segments;
-    report_wire(self, span_s);
-    report_whole(self);
-    receive->duration_s = span_s;
-    receive->omitted_s = (double)(self->t0_ns - self->start_ns) * 1e-9;
-    receive->bandwidth_bps = 8.0 * (double)receive->bytes / span_s;
-    if (self->queue_samples)
-        receive->receive_queue_high = (double)self->queue_high / self->queue_samples;
-    socklen_t size = sizeof receive->receive_buffer;
-    getsockopt(self->flow->fds[0], SOL_SOCKET, SO_RCVBUF, &receive->receive_buffer, &size);
-    snprintf(self->report->technique, sizeof self->report->technique, "%s%s",
-        self->flow->sctp ? "recvmsg" : "recv MSG_TRUNC, SO_RCVLOWAT",
-        self->crew.size > 1 ? ", several threads" : "");
-    if (self->flow->sctp)
-        receive->streams = tcp_crew_numbers_seen(&self->crew);
-    self->report->has_receive = true;
-    self->t1_bytes = self->bytes;
-    self->done_ns = self->sampled_ns;
-    self->phase = CONTROL_DONE;
-    give_feedback(self);
-}
-
-static bool omits_by_itself(const struct receiver *self)
+static bool omits_by_itself(const struct tcp_receiver *self)
 {
     return self->phase == CONTROL_OMIT && self->flow->order->spec.omit_ns < 0;
 }
 
-static bool slow_start_over(struct receiver *self)
+static bool slow_start_over(struct tcp_receiver *self)
 {
     return tcp_ramp_over(&self->ramp, self->sampled_ns, self->bytes, self->out_of_order,
         TCP_TICK_NS - NS_PER_MS, self->rtt_ns);
 }
 
 // When what was asked to be omitted is over.
-static int64_t window_due_ns(const struct receiver *self)
+static int64_t window_due_ns(const struct tcp_receiver *self)
 {
     bool asked = self->phase == CONTROL_OMIT && !omits_by_itself(self);
     return asked ? self->start_ns + self->flow->order->spec.omit_ns : INT64_MAX;
@@ -247,7 +60,7 @@ static int64_t window_due_ns(const struct receiver *self)
 
 // ------------------------------------------------------------------ limits and deadlines
 
-static void check_limits(struct receiver *self)
+static void check_limits(struct tcp_receiver *self)
 {
     const struct probe_order *order = self->flow->order;
     uint64_t bytes = self->bytes - self->base_bytes;
@@ -273,10 +86,10 @@ static void check_limits(struct receiver *self)
     snprintf(self->report->reason, sizeof self->report->reason,
         "ended early: the %s that the ticket allows was used up", what);
     self->report->outcome = PROBE_OK;
-    close_window(self);
+    tcp_receiver_close(self);
 }
 
-static void check_silence(struct receiver *self, int64_t now_ns)
+static void check_silence(struct tcp_receiver *self, int64_t now_ns)
 {
     if (self->done_ns) {
         if (self->final_seen && (atomic_load(&self->crew.closed) == self->flow->streams ||
@@ -294,7 +107,7 @@ static void check_silence(struct receiver *self, int64_t now_ns)
 
 // ------------------------------------------------------------------ reading
 
-static void adapt_lowat(struct receiver *self)
+static void adapt_lowat(struct tcp_receiver *self)
 {
     double span_ns = (double)(self->sampled_ns - self->tick_ns);
     if (span_ns <= 0 || self->flow->sctp)
@@ -312,7 +125,7 @@ static void adapt_lowat(struct receiver *self)
         setsockopt(self->flow->fds[i], SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof lowat);
 }
 
-static void look_at_queue(struct receiver *self)
+static void look_at_queue(struct tcp_receiver *self)
 {
     uint32_t memory[SK_MEMINFO_VARS];
     socklen_t size = sizeof memory;
@@ -322,7 +135,7 @@ static void look_at_queue(struct receiver *self)
     self->queue_high += memory[SK_MEMINFO_RMEM_ALLOC] > memory[SK_MEMINFO_RCVBUF] / 2;
 }
 
-static void begin_load(struct receiver *self, int64_t now_ns)
+static void begin_load(struct tcp_receiver *self, int64_t now_ns)
 {
     self->start_ns = now_ns;
     tcp_ramp_begin(&self->ramp, now_ns, self->base_bytes,
@@ -333,7 +146,7 @@ static void begin_load(struct receiver *self, int64_t now_ns)
 }
 
 // The first load has come, or a stream has ended.
-static void hear_crew(struct receiver *self)
+static void hear_crew(struct tcp_receiver *self)
 {
     uint64_t count;
     (void)!read(self->crew.news_fd, &count, sizeof count);
@@ -344,7 +157,7 @@ static void hear_crew(struct receiver *self)
         fail(self, true, "the sender closed a load connection before the end");
 }
 
-static void listen_to_sender(struct receiver *self)
+static void listen_to_sender(struct tcp_receiver *self)
 {
     struct control message;
     int rc = 0;
@@ -360,7 +173,7 @@ static void listen_to_sender(struct receiver *self)
         if (message.type == CONTROL_FINAL && self->done_ns && !self->final_seen) {
             self->final_seen = true;
             self->final_ns = clock_mono_ns();
-            give_feedback(self);
+            tcp_receiver_feedback(self);
         }
     }
     if (rc == MESH_E_AUTH)
@@ -373,7 +186,7 @@ static void listen_to_sender(struct receiver *self)
 
 // ------------------------------------------------------------------ the loop
 
-static int64_t wake_at(const struct receiver *self)
+static int64_t wake_at(const struct tcp_receiver *self)
 {
     int64_t at =
         self->next_feedback_ns < self->next_tick_ns ? self->next_feedback_ns : self->next_tick_ns;
@@ -387,15 +200,15 @@ static int64_t wake_at(const struct receiver *self)
 }
 
 // A point of the load's beginning, where a token bucket's burst may pass in a few milliseconds.
-static void glance(struct receiver *self, int64_t now_ns)
+static void glance(struct tcp_receiver *self, int64_t now_ns)
 {
-    sample(self);
+    tcp_receiver_sample(self);
     bucket_add(&self->bucket, self->sampled_ns - self->start_ns, self->bytes - self->base_bytes);
     self->next_glance_ns = now_ns < self->start_ns + GLANCES_NS ? now_ns + GLANCE_NS : 0;
 }
 
 // True if the window may end now, by what has arrived in it.
-static bool settled(struct receiver *self)
+static bool settled(struct tcp_receiver *self)
 {
     bool due = converge_progress(
         &self->converge, self->sampled_ns - self->t0_ns, self->bytes - self->t0_bytes);
@@ -403,9 +216,9 @@ static bool settled(struct receiver *self)
     return due && converge_look(&self->converge, &self->path);
 }
 
-static void tick(struct receiver *self, int64_t now_ns)
+static void tick(struct tcp_receiver *self, int64_t now_ns)
 {
-    sample(self);
+    tcp_receiver_sample(self);
     // The first message may take a while to be whole.
     if (!self->start_ns && self->bytes > self->base_bytes)
         begin_load(self, self->sampled_ns);
@@ -421,12 +234,12 @@ static void tick(struct receiver *self, int64_t now_ns)
     self->next_tick_ns = now_ns + TCP_TICK_NS;
     check_limits(self);
     if (detected && !self->over)
-        open_window(self);
+        tcp_receiver_open(self);
     else if (self->phase == CONTROL_WINDOW && !self->over && settled(self))
-        close_window(self);
+        tcp_receiver_close(self);
 }
 
-static void keep_time(struct receiver *self)
+static void keep_time(struct tcp_receiver *self)
 {
     int64_t now = clock_mono_ns();
     if (self->next_glance_ns && now >= self->next_glance_ns)
@@ -434,19 +247,19 @@ static void keep_time(struct receiver *self)
     if (now >= self->next_tick_ns)
         tick(self, now);
     if (!self->over && now >= window_due_ns(self))
-        open_window(self);
+        tcp_receiver_open(self);
     if (!self->over && self->phase == CONTROL_WINDOW && now >= self->intervals.due_ns) {
-        sample(self);
+        tcp_receiver_sample(self);
         if (self->sampled_ns >= self->t1_ns)
-            close_window(self);
+            tcp_receiver_close(self);
         else
-            close_intervals(self);
+            tcp_receiver_intervals(self);
     }
     if (!self->over && now >= self->next_feedback_ns)
-        give_feedback(self);
+        tcp_receiver_feedback(self);
 }
 
-static void turn(struct receiver *self)
+static void turn(struct tcp_receiver *self)
 {
     struct epoll_event events[4];
     int count = tcp_wait(self->epoll_fd, events, 4, wake_at(self));
@@ -467,7 +280,7 @@ static void turn(struct receiver *self)
         check_silence(self, clock_mono_ns());
 }
 
-static void prepare(struct receiver *self)
+static void prepare(struct tcp_receiver *self)
 {
     const struct testspec *spec = &self->flow->order->spec;
     self->interval_ns = spec->interval_ns > 0 ? spec->interval_ns : NS_PER_S;
@@ -477,7 +290,7 @@ static void prepare(struct receiver *self)
     self->epoll_fd = -1;
     self->cpu = cpu_new();
     cpu_watch(self->cpu, gettid());
-    sample(self);
+    tcp_receiver_sample(self);
     if (self->flow->sctp) { // what has come by now was the handshake
         self->base_segments = self->segments;
         self->bytes = 0;
@@ -487,7 +300,7 @@ static void prepare(struct receiver *self)
     self->next_tick_ns = self->created_ns + TCP_TICK_NS;
 }
 
-static bool start_crew(struct receiver *self)
+static bool start_crew(struct tcp_receiver *self)
 {
     unsigned size = tcp_crew_size(self->flow->streams);
     if (!tcp_crew_start(&self->crew, self->flow, size, tcp_drain))
@@ -496,7 +309,7 @@ static bool start_crew(struct receiver *self)
     return true;
 }
 
-static void release(struct receiver *self)
+static void release(struct tcp_receiver *self)
 {
     tcp_crew_end(&self->crew);
     if (self->epoll_fd >= 0)
@@ -506,17 +319,17 @@ static void release(struct receiver *self)
 
 void tcp_receive(struct tcp_flow *flow, struct probe_report *report)
 {
-    struct receiver self = {.flow = flow, .report = report, .created_ns = clock_mono_ns()};
+    struct tcp_receiver self = {.flow = flow, .report = report, .created_ns = clock_mono_ns()};
     prepare(&self);
     if (!start_crew(&self))
         fail(&self, true, "no thread for the load");
     else if ((self.epoll_fd = tcp_watch(flow, self.crew.news_fd)) < 0)
         fail(&self, false, mesh_strerror(self.epoll_fd));
     else
-        give_feedback(&self); // consent
+        tcp_receiver_feedback(&self); // consent
     while (!self.over)
         turn(&self);
-    sample(&self);
+    tcp_receiver_sample(&self);
     if (self.done_ns && self.bytes >= self.t1_bytes)
         report->receive.drained_bytes = self.bytes - self.t1_bytes;
     if (report->reason[0] == '\0')
