@@ -130,15 +130,6 @@ static bool found_buffer(const struct facts *facts, struct finding *finding)
         100 * facts->window);
 }
 
-// Where the sender itself comes late, its acknowledgements wait in its own host and the streams'
-// round trips with them: the probes beside the load tell such a wait from a queue of the path.
-static bool path_queue(const struct facts *facts)
-{
-    bool probed = facts->probes >= PROBES_LEAST;
-    return facts->network >= NETWORK_SHARE && queue_stands(facts) &&
-           (!probed || probes_queue(facts));
-}
-
 // Of a thread that only ever waits for its core nothing is known but that it comes late.
 static bool worked(const struct host_share *share)
 {
@@ -149,7 +140,7 @@ static bool worked(const struct host_share *share)
 static bool found_core(const struct facts *facts, struct finding *finding)
 {
     char words[80];
-    bool queue = path_queue(facts);
+    bool queue = facts->network >= NETWORK_SHARE && path_queue(facts);
     bool tx = host_full(&facts->tx) && (worked(&facts->tx) || !queue);
     bool rx = host_full(&facts->rx) && (worked(&facts->rx) || !queue);
     if (rx && !(tx && host_need(&facts->tx) > host_need(&facts->rx)))
@@ -167,7 +158,8 @@ static bool found_busy_host(const struct facts *facts, struct finding *finding)
     char words[80];
     double tx = fmax(host_need(&facts->tx), facts->tx.core);
     double rx = fmax(host_need(&facts->rx), facts->rx.core);
-    if (path_shows(facts) || fmax(tx, rx) < HOST_BUSY)
+    bool busy = fmax(tx, rx) >= HOST_BUSY || fmax(facts->tx.wait, facts->rx.wait) >= WAIT_LONG;
+    if (path_shows(facts) || !busy)
         return false;
     bool tx_late = host_late(&facts->tx), rx_late = host_late(&facts->rx);
     bool sender = tx_late != rx_late ? tx_late : tx >= rx;

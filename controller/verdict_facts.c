@@ -70,10 +70,17 @@ bool probes_queue(const struct facts *facts)
            facts->loaded_s - facts->idle_s >= QUEUE_LEAST_S;
 }
 
+bool path_queue(const struct facts *facts)
+{
+    bool late = host_late(&facts->tx) || host_late(&facts->rx);
+    bool contradicted = late && facts->probes >= PROBES_LEAST && !probes_queue(facts);
+    return queue_stands(facts) && !contradicted;
+}
+
 bool path_shows(const struct facts *facts)
 {
     double segments = (double)facts->segments;
-    return facts->allowance > 0 || queue_stands(facts) || probes_queue(facts) ||
+    return facts->allowance > 0 || path_queue(facts) || probes_queue(facts) ||
            (segments > 0 && ((double)facts->retransmits >= LOSS_SHARE * segments ||
                                 (double)facts->marked >= CE_SHARE * segments));
 }

@@ -25,6 +25,7 @@
 #define CORE_BUSY 0.95
 #define HOST_BUSY 0.6             // of a core: enough where nothing speaks of the path
 #define WAIT_SHARE 0.2            // a thread that waited so long for a core came late
+#define WAIT_LONG 0.25            // so late that it is enough where nothing speaks of the path
 #define QUEUE_SHARE 0.5           // of the samples with a receive queue over half its buffer
 #define SMALL_BUFFER (128 * 1024) // such a receive buffer is soon full, however fast it is read
 #define QUEUE_DELAY 1.5           // smoothed over smallest RTT
@@ -80,6 +81,9 @@ const char *host_words(const struct host_share *share, char words[80]);
 bool queue_stands(const struct facts *facts);
 // The probes beside the load saw a queue that was not there before it.
 bool probes_queue(const struct facts *facts);
+// It stands on the path indeed. Acknowledgements wait in a host that comes late, and the streams'
+// round trips with them; the probes beside the load do not, as their stamps are the kernels'.
+bool path_queue(const struct facts *facts);
 // The path has done something to the flow that no host does.
 bool path_shows(const struct facts *facts);
 
