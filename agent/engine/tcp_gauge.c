@@ -37,6 +37,7 @@ void tcp_receiver_sample(struct tcp_receiver *self)
         out_of_order += counters.out_of_order_in;
         self->timestamps = counters.timestamps;
         self->piece = counters.mss;
+        self->payload_max = counters.payload_max;
         if (!self->rtt_ns)
             self->rtt_ns = (int64_t)counters.rtt_us * NS_PER_US; // the handshake's
     }
@@ -130,6 +131,13 @@ static void report_whole(const struct tcp_receiver *self)
     converge_report(&self->converge, &receive->convergence);
 }
 
+static uint64_t window_bytes(const struct tcp_receiver *self)
+{
+    struct tcp_count from = {self->t0_bytes, self->t0_segments};
+    struct tcp_count to = {self->bytes, self->segments};
+    return self->flow->sctp ? to.bytes - from.bytes : tcp_arrived(&from, &to, self->payload_max);
+}
+
 void tcp_receiver_close(struct tcp_receiver *self)
 {
     struct probe_receive *receive = &self->report->receive;
@@ -140,7 +148,9 @@ void tcp_receiver_close(struct tcp_receiver *self)
     if (tcp_intervals_last(&self->intervals, self->sampled_ns, self->bytes, &last))
         keep_interval(self, &last);
     double span_s = (double)(self->sampled_ns - self->t0_ns) * 1e-9;
-    receive->bytes = self->bytes - self->t0_bytes;
+    receive->bytes = window_bytes(self);
+    tcp_intervals_correct(
+        receive->intervals, receive->interval_count, self->bytes - self->t0_bytes - receive->bytes);
     receive->segments = self->segments - self->t0_segments;
     report_wire(self, span_s);
     report_whole(self);

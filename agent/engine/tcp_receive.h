@@ -31,6 +31,7 @@ struct tcp_receiver {
     size_t interval_room;
     unsigned lowat;
     bool timestamps;
+    unsigned payload_max; // of a segment
     unsigned piece;       // the largest chunk of an association
     struct bucket bucket; // since the load began
     int64_t next_glance_ns;

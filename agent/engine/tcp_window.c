@@ -41,6 +41,21 @@ bool tcp_ramp_over(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, uint64
     return self->over_ns && (whole || now_ns >= self->over_ns + HOLES_NS);
 }
 
+// ------------------------------------------------------------------ what arrived
+
+static bool holds(const struct tcp_count *count, unsigned payload_max)
+{
+    return count->segments * payload_max >= count->bytes;
+}
+
+uint64_t tcp_arrived(const struct tcp_count *from, const struct tcp_count *to, unsigned payload_max)
+{
+    uint64_t bytes = to->bytes - from->bytes;
+    uint64_t most = (to->segments - from->segments) * payload_max;
+    bool believed = holds(from, payload_max) && holds(to, payload_max);
+    return believed && most < bytes ? most : bytes;
+}
+
 // ------------------------------------------------------------------ intervals
 
 // When the interval that begins at `from_ns` is due.
@@ -106,4 +121,15 @@ bool tcp_intervals_last(
         return false;
     cut(self, now_ns, bytes - self->bytes, out);
     return true;
+}
+
+void tcp_intervals_correct(struct probe_interval *intervals, size_t count, uint64_t bytes)
+{
+    for (size_t i = 0; i < count && bytes > 0; i++) {
+        struct probe_interval *one = &intervals[i];
+        uint64_t less = bytes < one->bytes ? bytes : one->bytes;
+        bytes -= less;
+        one->bytes -= less;
+        one->bandwidth_bps = 8.0 * (double)one->bytes / one->duration_s;
+    }
 }

@@ -30,6 +30,16 @@ void tcp_ramp_begin(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, int64
 bool tcp_ramp_over(struct tcp_ramp *self, int64_t now_ns, uint64_t bytes, uint64_t out_of_order,
     int64_t bin_ns, int64_t rtt_ns);
 
+// What arrived between two samples of all streams. `bytes` count in order, so what lay behind a
+// hole at the first one is counted when that is filled; of several streams in a short queue one has
+// a hole nearly always. But no more can have arrived than the window's segments hold. Segments are
+// not believed where they cannot hold what came: some cards do not say how many a large packet is.
+struct tcp_count {
+    uint64_t bytes, segments; // since the streams exist
+};
+uint64_t tcp_arrived(
+    const struct tcp_count *from, const struct tcp_count *to, unsigned payload_max);
+
 // Intervals on a grid of `step_ns` from the window's begin; a rest under a tenth of a step belongs
 // to the one before it. They end when somebody has looked, a moment after the grid. Where nobody
 // looked for half a step more, because this program was stopped, the kernel took what came until
@@ -47,6 +57,8 @@ void tcp_intervals_begin(
 // The next interval that is over at a sample; false: none is, any more.
 bool tcp_intervals_next(
     struct tcp_intervals *self, int64_t now_ns, uint64_t bytes, struct probe_interval *out);
+// Takes away what arrived before the window, from the first intervals on.
+void tcp_intervals_correct(struct probe_interval *intervals, size_t count, uint64_t bytes);
 // The window ends at a sample: false if nothing is left of it.
 bool tcp_intervals_last(
     struct tcp_intervals *self, int64_t now_ns, uint64_t bytes, struct probe_interval *out);

@@ -4,12 +4,15 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#define TIMESTAMPS_BYTES 12 // in each segment where both ends have them
+
 bool tcpinfo_read(int fd, struct tcp_counters *counters)
 {
     struct tcp_info info = {0};
     socklen_t size = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
         return false;
+    bool timestamps = info.tcpi_options & TCPI_OPT_TIMESTAMPS;
     *counters = (struct tcp_counters){
         .bytes_received = info.tcpi_bytes_received,
         .bytes_acked = info.tcpi_bytes_acked,
@@ -22,7 +25,7 @@ bool tcpinfo_read(int fd, struct tcp_counters *counters)
         .packets_in = info.tcpi_data_segs_in,
         .out_of_order_in = info.tcpi_rcv_ooopack,
         .delivered_ce = info.tcpi_delivered_ce,
-        .timestamps = info.tcpi_options & TCPI_OPT_TIMESTAMPS,
+        .timestamps = timestamps,
         .rtt_us = info.tcpi_rtt,
         .min_rtt_us = info.tcpi_min_rtt,
         .cwnd = info.tcpi_snd_cwnd,
@@ -31,6 +34,7 @@ bool tcpinfo_read(int fd, struct tcp_counters *counters)
         .in_flight = info.tcpi_unacked,
         .behind_hole = info.tcpi_sacked + info.tcpi_lost,
         .unsent_bytes = info.tcpi_notsent_bytes,
+        .payload_max = info.tcpi_advmss - (timestamps ? TIMESTAMPS_BYTES : 0),
     };
     return true;
 }

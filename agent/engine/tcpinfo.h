@@ -21,6 +21,7 @@ struct tcp_counters {
     uint32_t in_flight;                               // packets that nobody has acknowledged
     uint32_t behind_hole;  // packets of these that were lost or wait for one that was
     uint32_t unsent_bytes; // in the send buffer, and not on their way yet
+    uint32_t payload_max;  // of a segment that comes in: what this end permits
     bool timestamps;       // RFC 7323, in every segment
 };
 

@@ -164,6 +164,42 @@ static void a_stop_in_the_first_interval_leaves_only_the_mean(void **state)
     look(&intervals, 2800, 1280, missed, 2);
 }
 
+static void what_lay_behind_a_hole_did_not_arrive_in_the_window(void **state)
+{
+    (void)state;
+    const unsigned payload = 1448;
+    // 60 segments lay behind a hole at first, 10 at the end.
+    struct tcp_count from = {940 * 1448, 1000}, to = {1990 * 1448, 2000};
+    assert_int_equal(tcp_arrived(&from, &to, payload), 1000 * 1448);
+    // The other way round what is counted is no more than what arrived.
+    from.bytes = 990 * 1448;
+    to.bytes = 1940 * 1448;
+    assert_int_equal(tcp_arrived(&from, &to, payload), 950 * 1448);
+    // Segments that are smaller than they may be prove nothing.
+    to.bytes = from.bytes + 1000 * 500;
+    assert_int_equal(tcp_arrived(&from, &to, payload), 1000 * 500);
+    // Large packets that were counted as one segment each.
+    from = (struct tcp_count){1000 * 65536, 1000};
+    to = (struct tcp_count){2000 * 65536, 2000};
+    assert_int_equal(tcp_arrived(&from, &to, payload), 1000 * 65536);
+}
+
+static void what_is_taken_away_is_of_the_first_intervals(void **state)
+{
+    (void)state;
+    struct probe_interval intervals[] = {
+        {.duration_s = 1, .bytes = 100, .bandwidth_bps = 800},
+        {.duration_s = 0.5, .bytes = 100, .bandwidth_bps = 1600},
+        {.duration_s = 1, .bytes = 100, .bandwidth_bps = 800},
+    };
+    tcp_intervals_correct(intervals, 3, 150);
+    assert_int_equal(intervals[0].bytes, 0);
+    assert_int_equal(intervals[1].bytes, 50);
+    assert_int_equal(intervals[2].bytes, 100);
+    assert_true(intervals[0].bandwidth_bps == 0 && intervals[1].bandwidth_bps == 800);
+    tcp_intervals_correct(intervals, 0, 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +212,8 @@ int main(void)
         cmocka_unit_test(time_that_nobody_looked_reads_0_once_the_buffers_were_full),
         cmocka_unit_test(time_that_nobody_looked_is_filled_at_the_rate_before),
         cmocka_unit_test(a_stop_in_the_first_interval_leaves_only_the_mean),
+        cmocka_unit_test(what_lay_behind_a_hole_did_not_arrive_in_the_window),
+        cmocka_unit_test(what_is_taken_away_is_of_the_first_intervals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
