@@ -56,9 +56,9 @@ static void eight_streams_get_eight_times_the_cap_of_each(void **state)
     json_t *run = mesh_measured(*state, is_capped, &cell, "tcp", "s", "r", "-4 -t 1s --flow-check");
     assert_true(capped(cell));
     assert_string_equal(text_at(cell, "limiter.verdict"), "network");
-    // The cell's rate is that of the one stream.
-    assert_true(number_at(cell, "bandwidth_bps") < 1.2 * CAP_BPS);
-    assert_true(number_at(cell, "flow_check.bandwidth_bps") < 1.2 * 8 * CAP_BPS);
+    // The cell's rate is that of the one stream; what a policer tears holes into is not exact in 1 s.
+    assert_true(number_at(cell, "bandwidth_bps") < 2 * CAP_BPS);
+    assert_true(number_at(cell, "flow_check.bandwidth_bps") < 2 * 8 * CAP_BPS);
     assert_true(
         number_at(cell, "flow_check.bandwidth_bps") > 1.5 * number_at(cell, "bandwidth_bps"));
     json_decref(run);
