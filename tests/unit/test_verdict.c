@@ -306,6 +306,14 @@ static void threads_that_come_late_are_told_from_threads_that_have_no_time(void 
             .rtt_s = 20e-3,
             .rtt_min_s = 1e-3,
             .verdict = "receiver_cpu"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void a_queue_that_only_a_late_host_made_is_not_the_paths(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
         // Beside twelve hogs: acknowledgements waited at the sender, nothing did on the path.
         {.kind = TEST_TCP,
             .busy = 0.841,
@@ -731,6 +739,14 @@ static void datagrams_are_judged_by_where_they_went(void **state)
             .ring = 60,
             .verdict = "receiver_cpu",
             .words = "receiver's interface"},
+    };
+    check(examples, sizeof examples / sizeof *examples);
+}
+
+static void datagrams_that_were_not_offered_are_the_senders(void **state)
+{
+    (void)state;
+    static const struct example examples[] = {
         {.kind = TEST_UDP,
             .goodput_bps = 0.5e9,
             .asked_bps = 1e9,
@@ -765,6 +781,7 @@ int main(void)
         cmocka_unit_test(half_of_the_time_is_enough_where_the_path_shows_it),
         cmocka_unit_test(streams_are_judged_by_the_first_rule_that_matches),
         cmocka_unit_test(threads_that_come_late_are_told_from_threads_that_have_no_time),
+        cmocka_unit_test(a_queue_that_only_a_late_host_made_is_not_the_paths),
         cmocka_unit_test(a_thread_without_time_is_named_at_its_own_end),
         cmocka_unit_test(an_association_is_judged_without_busy_times),
         cmocka_unit_test(a_window_that_stands_in_a_queue_is_the_networks),
@@ -777,6 +794,7 @@ int main(void)
         cmocka_unit_test(eight_streams_that_carry_half_as_much_again_show_a_cap_on_each),
         cmocka_unit_test(a_second_test_is_for_cells_that_the_network_limits),
         cmocka_unit_test(datagrams_are_judged_by_where_they_went),
+        cmocka_unit_test(datagrams_that_were_not_offered_are_the_senders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
