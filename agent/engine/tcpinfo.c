@@ -4,7 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#define TIMESTAMPS_BYTES 12 // in each segment where both ends have them
+#include "wire_rate.h"
 
 bool tcpinfo_read(int fd, struct tcp_counters *counters)
 {
@@ -34,7 +34,7 @@ bool tcpinfo_read(int fd, struct tcp_counters *counters)
         .in_flight = info.tcpi_unacked,
         .behind_hole = info.tcpi_sacked + info.tcpi_lost,
         .unsent_bytes = info.tcpi_notsent_bytes,
-        .payload_max = info.tcpi_advmss - (timestamps ? TIMESTAMPS_BYTES : 0),
+        .payload_max = info.tcpi_advmss - (timestamps ? WIRE_TCP_TIMESTAMPS : 0),
     };
     return true;
 }
