@@ -135,11 +135,17 @@ void cgroup_cpu_read(struct cgroup_cpu *cpu)
     }
 }
 
-double cgroup_cores(void)
+unsigned cgroup_affinity(void)
 {
     cpu_set_t set;
+    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return count > 0 ? (unsigned)count : 1;
+}
+
+double cgroup_cores(void)
+{
     struct cgroup_cpu quota;
     cgroup_cpu_read(&quota);
-    double cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    double cores = cgroup_affinity();
     return quota.quota_cores < cores ? quota.quota_cores : cores;
 }

@@ -13,7 +13,9 @@ struct cgroup_cpu {
 
 // Never fails: what cannot be read is absent (NAN, 0).
 void cgroup_cpu_read(struct cgroup_cpu *cpu);
-// How many cores the calling thread may use: those of its affinity, and no more than the quota.
+// On how many cores the calling thread may run at all; 1 if that is not known.
+unsigned cgroup_affinity(void);
+// How many cores it may use: these, and no more than the quota.
 double cgroup_cores(void);
 
 #endif

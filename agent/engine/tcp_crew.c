@@ -1,21 +1,15 @@
 #include "tcp_crew.h"
 
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static unsigned cores_usable(void)
-{
-    cpu_set_t set;
-    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return count > 0 ? (unsigned)count : 1;
-}
+#include "cgroup.h"
 
 unsigned tcp_crew_size(unsigned streams)
 {
-    unsigned most = cores_usable();
+    unsigned most = cgroup_affinity();
     if (most > TCP_CREW_MAX)
         most = TCP_CREW_MAX;
     return most > streams ? streams : most;

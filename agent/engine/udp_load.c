@@ -311,9 +311,7 @@ static void send_until_over(struct loop *loop)
 
 static unsigned loaders_for(const struct udp_sender *sender)
 {
-    cpu_set_t set;
-    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    unsigned most = cores < 1 ? 1 : cores > LOADERS_MAX ? LOADERS_MAX : (unsigned)cores;
+    unsigned cores = cgroup_affinity(), most = cores > LOADERS_MAX ? LOADERS_MAX : cores;
     return !sender->flood ? 1 : most < sender->streams ? most : sender->streams;
 }
 

@@ -11,12 +11,12 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "clock.h"
 
 #define PAGE 4096
@@ -338,9 +338,7 @@ bool udp_read(struct udp_test *test, int64_t until_mono_ns)
 
 static unsigned readers_for(const struct udp_test *test)
 {
-    cpu_set_t set;
-    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    unsigned most = cores < 1 ? 1 : cores > READERS_MAX ? READERS_MAX : (unsigned)cores;
+    unsigned cores = cgroup_affinity(), most = cores > READERS_MAX ? READERS_MAX : cores;
     if (!test->receiver || !udp_in_quanta(&test->order->spec))
         return 1;
     return most < test->streams ? most : test->streams;
